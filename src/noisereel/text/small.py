@@ -1,0 +1,136 @@
+"""A small text encoder that learns from nothing, together with the diffusion model it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from noisereel.text.vocabulary import Vocabulary, warn_if_too_long
+from noisereel.types import Text
+
+LENGTH_STEP = 8  # padded lengths are multiples of it, so that a compiled network meets few shapes
+
+
+class SmallTextEncoder(nn.Module):
+    """A byte-level BPE vocabulary under a small pre-norm transformer, pooled by attention.
+
+    ``None`` and a blank prompt give zero tokens, an all-False mask and a zero pooled vector (VDM's null embedding).
+    The constructor's arguments are kept as ``config``; the vocabulary is learned by ``learn_words`` and travels as the
+    module's extra state, so that a checkpoint carries it.
+    """
+
+    def __init__(self, vocabulary: int = 1024, dim: int = 128, depth: int = 2, heads: int = 4, max_length: int = 64) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"the width of the text encoder must be a multiple of its {heads} heads, given {dim}")
+        self.config = dict(vocabulary=vocabulary, dim=dim, depth=depth, heads=heads, max_length=max_length)
+        self.dim = self.pooled_dim = dim
+        self.max_length = max_length
+        self.vocabulary = Vocabulary.learn([], vocabulary)
+        self.token = nn.Embedding(vocabulary, dim)
+        self.position = nn.Embedding(max_length, dim)
+        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        self.pool = AttentionPool(dim, heads)
+
+    def forward(self, prompts: Sequence[str | None]) -> Text:
+        ids, mask = self._padded(prompts)
+        # A row without tokens attends to its first padding instead of to nothing, which would be 0/0.
+        attend = mask | (torch.arange(mask.shape[1], device=mask.device) == 0)
+        x = self.token(ids) + self.position.weight[: ids.shape[1]]
+        for block in self.blocks:
+            x = block(x, attend)
+        tokens = self.norm(x)
+        return Text(
+            tokens=tokens.masked_fill(~mask[..., None], 0),
+            mask=mask,
+            pooled=self.pool(tokens, attend).masked_fill(~mask.any(dim=1, keepdim=True), 0),
+        )
+
+    def learn_words(self, captions: Iterable[str]) -> None:
+        """Learn tokens and words from the training captions; once, before training, for it renumbers the tokens."""
+        self.vocabulary = Vocabulary.learn(captions, self.config["vocabulary"])
+
+    def length(self, prompt: str) -> int:
+        """How many tokens a prompt has; what is beyond ``max_length`` is not read."""
+        return len(self.vocabulary.ids(prompt))
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """The prompt's words that no training caption held, each once, in the prompt's order."""
+        return self.vocabulary.unknown_words(prompt)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return self.vocabulary.to_json()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        vocabulary = Vocabulary.from_json(state)
+        if len(vocabulary) > self.config["vocabulary"]:
+            raise ValueError(
+                f"the stored vocabulary has {len(vocabulary)} tokens, the text encoder room for {self.config['vocabulary']}"
+            )
+        self.vocabulary = vocabulary
+
+    def _padded(self, prompts: Sequence[str | None]) -> tuple[Int[Tensor, "n l"], Bool[Tensor, "n l"]]:
+        """Token numbers, 0 where there is none, and the mask of those that are real."""
+        assert not isinstance(prompts, str), "prompts are a list, even when there is one"
+        rows = [() if prompt is None else self._ids(prompt) for prompt in prompts]
+        longest = max(map(len, rows), default=0)
+        length = min(self.max_length, max(1, -(-longest // LENGTH_STEP)) * LENGTH_STEP)
+        device = self.token.weight.device
+        ids = torch.tensor([row + (0,) * (length - len(row)) for row in rows], dtype=torch.long)
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(length) < lengths[:, None]
+        return ids.reshape(len(rows), length).to(device), mask.to(device)
+
+    def _ids(self, prompt: str) -> tuple[int, ...]:
+        ids = self.vocabulary.ids(prompt)
+        warn_if_too_long(len(ids), self.max_length)
+        return ids[: self.max_length]
+
+
+class Block(nn.Module):
+    """Pre-norm self-attention and a feed-forward layer."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.feed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Float[Tensor, "n l d"], attend: Bool[Tensor, "n l"]) -> Float[Tensor, "n l d"]:
+        x = x + self._attention(self.norm1(x), attend)
+        return x + self.feed(self.norm2(x))
+
+    def _attention(self, x: Float[Tensor, "n l d"], attend: Bool[Tensor, "n l"]) -> Float[Tensor, "n l d"]:
+        q, k, v = rearrange(self.qkv(x), "n l (three heads c) -> three n heads l c", three=3, heads=self.heads)
+        mixed = scaled_dot_product_attention(q, k, v, attn_mask=attend[:, None, None, :])
+        return self.out(rearrange(mixed, "n heads l c -> n l (heads c)"))
+
+
+class AttentionPool(nn.Module):
+    """One vector from many tokens: each head's share is the mean of values under learned weights.
+
+    VDM pools its token embeddings by attention (Ho et al. 2022, appendix A).
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.score = nn.Linear(dim, heads)
+        self.value = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Float[Tensor, "n l d"], attend: Bool[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+        weights = self.score(tokens).masked_fill(~attend[..., None], -torch.inf).softmax(dim=1)
+        values = rearrange(self.value(tokens), "n l (heads c) -> n l heads c", heads=self.heads)
+        pooled = einsum(weights.to(values.dtype), values, "n l heads, n l heads c -> n heads c")
+        return self.norm(rearrange(pooled, "n heads c -> n (heads c)"))
