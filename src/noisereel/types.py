@@ -63,6 +63,14 @@ class Hint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Known:
+    """Frames a sample must contain, in pixels; those where ``frames`` is False may hold anything."""
+
+    video: Video
+    frames: Bool[Tensor, "t"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cond:
     """Everything a network may look at besides the noisy video and its time.
 

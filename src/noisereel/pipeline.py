@@ -1,0 +1,241 @@
+"""The diffusers-shaped face of a system: open a checkpoint by name, call it with a prompt, get frames."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Generator, Tensor
+
+from noisereel import __version__, checkpoint
+from noisereel.diffusion.guidance import cfg
+from noisereel.recipes.plan import rebuild
+from noisereel.system import Moment, System
+from noisereel.types import Known, Rng, Video
+
+OutputType = Literal["pil", "np", "pt", "latent"]
+WEIGHTS = (Path(__file__).parent / "weights", Path(__file__).parents[2] / "weights")  # in the wheel, in a checkout
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOutput:
+    """Finished videos, indexed by prompt: lists of PIL images, or an array ``b t h w c`` or tensor ``b t c h w`` in [0, 1]."""
+
+    frames: Any
+
+
+@dataclass(kw_only=True, eq=False)
+class TextToVideo:
+    """A system that takes prompts.
+
+    >>> pipe = TextToVideo.from_pretrained("default")
+    >>> frames = pipe("a red circle moves to the left").frames[0]
+    """
+
+    system: System
+    call: dict[str, Any]  # the recipe call that rebuilds the system
+    card: str = ""
+    about: dict[str, Any] = field(default_factory=dict)  # what training recorded: clips seen, numbers
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = "default", *, torch_dtype: torch.dtype = torch.float32) -> TextToVideo:
+        """Open a checkpoint: a folder, the name of a shipped model (``"default"``), or a name on the Hugging Face hub.
+
+        Raises:
+            ValueError: nothing is there, or what is there cannot be opened; one line says what was found and what would do.
+        """
+        folder = locate(name)
+        index = checkpoint.read_index(folder)
+        if "recipe" not in index:
+            raise ValueError(f"{folder} is not a Noisereel checkpoint: its model_index.json names no recipe")
+        call = {"recipe": index["recipe"], "arguments": index.get("arguments", {})}
+        plan = rebuild(call)
+        checkpoint.load(folder, plan.system.parts())
+        for part in plan.system.parts().values():
+            part.eval().requires_grad_(False).to(torch_dtype)
+        card = folder / "README.md"
+        return cls(
+            system=plan.system,
+            call=call,
+            card=card.read_text() if card.exists() else "",
+            about=index.get("about", {}),
+        )
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Write the checkpoint, whole or not at all: ``model_index.json``, a folder for each part, the model card."""
+        index = {"_class_name": "TextToVideo", "_noisereel_version": __version__, **self.call, "about": self.about}
+        checkpoint.save(Path(folder), self.system.parts(), index, dtype=dtype, card=self.card)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
+        """Upload the checkpoint to the Hugging Face hub and return its address."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        with tempfile.TemporaryDirectory() as temporary:
+            self.save_pretrained(Path(temporary) / "model")
+            api = HfApi()
+            address = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo_id, folder_path=Path(temporary) / "model")
+        return str(address)
+
+    def to(self, device: torch.device | str) -> TextToVideo:
+        """Move every part; noise is still drawn on the CPU, so a seed means the same on every device."""
+        for part in self.system.parts().values():
+            part.to(device)
+        return self
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: Generator | Sequence[Generator] | None = None,
+        latents: Video | None = None,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[TextToVideo, int, float, dict[str, Any]], Any] | None = None,
+        max_sequence_length: int | None = None,
+    ) -> VideoOutput | tuple[Any]:
+        """Videos for one prompt or a list; arguments as in diffusers' text-to-video pipelines.
+
+        ``guidance_scale`` 1 is no guidance. A list of generators gives each video its own; from a single generator one seed
+        for each video is drawn, so a video depends on its own seed and on nothing else in the call.
+
+        Raises:
+            ValueError: an empty prompt, an illegal size, or lists of different lengths.
+        """
+        prompts = repeated(prompt, num_videos_per_prompt, max_sequence_length)
+        negative = None if negative_prompt is None else matched(negative_prompt, prompts, num_videos_per_prompt)
+        system = self.tuned(num_inference_steps, guidance_scale)
+        frames, rows, columns = system.first.shape
+        moments = system.sample(
+            prompts,
+            seeded(generator, len(prompts)),
+            negative=negative,
+            shape=(num_frames or frames, height or rows, width or columns),
+            noise=latents,
+        )
+        last = None
+        for last in moments:
+            if callback_on_step_end is not None:
+                callback_on_step_end(self, last.step.index, last.step.t, {"latents": last.step.x})
+        assert last is not None
+        assert last.video is not None
+        output = last.step.x if output_type == "latent" else converted(last.video, output_type)
+        return VideoOutput(frames=output) if return_dict else (output,)
+
+    def stream(self, prompts: Sequence[str | None], rng: Rng, **options: Any) -> Iterator[Moment]:
+        """The same, step by step: a generator of moments for progress, previews and cancelling (see ``System.sample``)."""
+        return self.system.sample(prompts, rng, **options)
+
+    def tuned(self, steps: int | None = None, guidance: float | None = None) -> System:
+        """The system with another number of steps or guidance scale, where given.
+
+        Raises:
+            ValueError: fewer than one step, or guidance that is not finite.
+        """
+        changes: dict[str, Any] = {}
+        if steps is not None:
+            if steps < 1:
+                raise ValueError(f"sampling takes at least 1 step, not {steps}")
+            changes["steps"] = steps
+        if guidance is not None:
+            if not np.isfinite(guidance):
+                raise ValueError(f"the guidance scale must be a finite number, not {guidance}; 1 means no guidance")
+            changes["guide"] = cfg(guidance)
+        return self.system.with_options(**changes)
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words of the prompt that the model never saw in training."""
+        encoder = self.system.first.text
+        return encoder.unknown_words(prompt) if hasattr(encoder, "unknown_words") else []
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a checkpoint: a path, a shipped model, or a download from the hub.
+
+    Raises:
+        ValueError: nothing of that name; names the shipped models.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    for weights in WEIGHTS:
+        if (weights / str(name) / "model_index.json").exists():
+            return weights / str(name)
+    shipped = sorted({folder.name for weights in WEIGHTS if weights.is_dir() for folder in weights.iterdir() if folder.is_dir()})
+    problem = f"no model at {str(name)!r}: it is not a folder, nor a shipped model ({', '.join(shipped) or 'none here'})"
+    if not isinstance(name, str) or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ValueError(problem)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md", "*.txt", "*.model"]))
+    except Exception as error:  # the hub's client raises a dozen kinds, offline and online
+        raise ValueError(f"{problem}, and the hub did not give it ({type(error).__name__})") from error
+
+
+def repeated(prompt: str | Sequence[str], copies: int, longest: int | None = None) -> list[str]:
+    """Each prompt ``copies`` times, checked.
+
+    Raises:
+        ValueError: no prompt, an empty one, fewer than one copy.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if not prompts or any(not text.strip() for text in prompts):
+        raise ValueError("the prompt is empty; say what the video should show, such as 'a red circle moves to the left'")
+    if copies < 1:
+        raise ValueError(f"at least 1 video for each prompt, not {copies}")
+    return [text for text in prompts for _ in range(copies)]
+
+
+def matched(negative: str | Sequence[str], prompts: Sequence[str], copies: int) -> list[str]:
+    """One negative prompt for each video."""
+    texts = [negative] * (len(prompts) // copies) if isinstance(negative, str) else list(negative)
+    if len(texts) * copies != len(prompts):
+        raise ValueError(f"{len(prompts) // copies} prompts but {len(texts)} negative prompts; give one, or one for each")
+    return [text for text in texts for _ in range(copies)]
+
+
+def seeded(generator: Generator | Sequence[Generator] | None, count: int) -> Rng:
+    """One CPU generator for each video.
+
+    Raises:
+        ValueError: a list of another length.
+    """
+    if generator is None:
+        return [Generator().manual_seed(secrets.randbits(48)) for _ in range(count)]
+    if isinstance(generator, Generator):
+        if count == 1:
+            return [generator]
+        seeds = torch.randint(2**48, (count,), generator=generator)
+        return [Generator().manual_seed(int(seed)) for seed in seeds]
+    if len(generator) != count:
+        raise ValueError(f"{count} videos but {len(generator)} generators; give one, or one for each video")
+    return list(generator)
+
+
+def converted(video: Video, output_type: OutputType) -> Any:
+    """A video in [-1, 1] as what the caller asked for."""
+    unit: Tensor = rearrange(video.float().cpu() / 2 + 0.5, "b c t h w -> b t c h w")
+    if output_type == "pt":
+        return unit
+    array = rearrange(unit, "b t c h w -> b t h w c").numpy()
+    if output_type == "np":
+        return array
+    if output_type == "pil":
+        return [[Image.fromarray(frame) for frame in clip] for clip in (array * 255).round().astype(np.uint8)]
+    raise ValueError(f"output_type {output_type!r} is unknown; use pil, np, pt or latent")

@@ -1,0 +1,47 @@
+"""What a recipe returns, and where the recipes are found by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from noisereel.system import System
+from noisereel.trainer import Phase
+
+RECIPES = {"vdm": "noisereel.recipes.vdm"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A system, and the phases that train it, made when asked for: opening a checkpoint touches no training data."""
+
+    system: System
+    phases: Callable[[], list[Phase]]
+
+
+def recipe(name: str) -> Callable[..., Plan]:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: there is none; names those there are.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}")
+    return getattr(importlib.import_module(RECIPES[name]), name)
+
+
+def rebuild(call: dict[str, Any]) -> Plan:
+    """The plan of a stored recipe call, ``{"recipe": name, "arguments": {...}}``.
+
+    Raises:
+        ValueError: an unknown recipe, or an argument it does not take.
+    """
+    function = recipe(call["recipe"])
+    legal = inspect.signature(function).parameters
+    unknown = sorted(set(call["arguments"]) - set(legal))
+    if unknown:
+        raise ValueError(f"recipe {call['recipe']} takes no {', '.join(unknown)}; it takes {', '.join(legal)}")
+    return function(**call["arguments"])

@@ -1,0 +1,88 @@
+"""A text-to-video system: an ordered list of stages, each given the video of the one before. One model is a cascade of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from noisereel.stage import Stage
+from noisereel.types import Known, Rng, Step, Video
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What ``System.sample`` yields: a step of one stage, and that stage's finished video with its last step."""
+
+    stage: str
+    number: int  # of the stage, from 0
+    stages: int
+    step: Step
+    video: Video | None = None  # in [-1, 1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class System:
+    """Stages by name, in the order they run."""
+
+    stages: Mapping[str, Stage]
+
+    def sample(self, prompts: Sequence[str | None], rng: Rng, **options: Any) -> Iterator[Moment]:
+        """Run every stage for every prompt; the last moment's ``video`` is the result, (b 3 t h w) in [-1, 1].
+
+        ``options`` (shape, negative, noise, known: see ``Stage.sample``) go to the first stage, ``negative`` to all.
+        """
+        video: Video | None = None
+        for number, (name, stage) in enumerate(self.stages.items()):
+            wanted = options if number == 0 else {"negative": options.get("negative")}
+            for step in stage.sample(prompts, video, rng, **wanted):
+                done = step.index == step.total - 1
+                video = stage.decode(step.x) if done else None
+                yield Moment(stage=name, number=number, stages=len(self.stages), step=step, video=video)
+
+    def extend(self, video: Video, prompts: Sequence[str | None], rng: Rng, *, frames: int, keep: int) -> Iterator[Moment]:
+        """Make ``video`` at least ``frames`` long: again and again the last ``keep`` frames are known and the rest is sampled.
+
+        Autoregressive extension by reconstruction guidance (VDM, section 3.1). The last moment's ``video`` is the whole.
+
+        Raises:
+            ValueError: ``keep`` is not between 1 and one less than the length the first stage makes.
+        """
+        length, height, width = self.first.shape
+        if not 1 <= keep < length:
+            raise ValueError(f"extension keeps between 1 and {length - 1} frames of {length}, not {keep}")
+        keep = min(keep, video.shape[2])
+        while video.shape[2] < frames:
+            tail = video[:, :, -keep:]
+            known = Known(
+                video=torch.cat([tail, tail.new_zeros(*tail.shape[:2], length - keep, height, width)], dim=2),
+                frames=torch.arange(length) < keep,
+            )
+            for moment in self.sample(prompts, rng, known=known):
+                if moment.video is not None:
+                    video = torch.cat([video, moment.video[:, :, keep:]], dim=2)[:, :, :frames]
+                    moment = replace(moment, video=video)
+                yield moment
+
+    @property
+    def first(self) -> Stage:
+        """The stage that starts from text alone."""
+        return next(iter(self.stages.values()))
+
+    @property
+    def last(self) -> Stage:
+        """The stage whose video is the result."""
+        return list(self.stages.values())[-1]
+
+    def with_options(self, **changes: Any) -> System:
+        """The same weights, every stage sampled another way: ``system.with_options(steps=20)``."""
+        return System(stages={name: replace(stage, **changes) for name, stage in self.stages.items()})
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules that hold weights, by checkpoint folder: plain names for one stage, ``<stage>_<name>`` for more."""
+        if len(self.stages) == 1:
+            return self.first.parts()
+        return {f"{name}_{part}": module for name, stage in self.stages.items() for part, module in stage.parts().items()}
