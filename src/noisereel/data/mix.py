@@ -10,7 +10,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from noisereel.data.clips import Clip, Source
 from noisereel.types import Batch
@@ -90,7 +90,7 @@ def prefetch(mix: Mix, *, start: int, stop: int, workers: int, depth: int = 2) -
 
     The order and every value are those of calling ``mix``; with ``workers`` 0 that is what happens.
     """
-    loader = DataLoader(
+    loader: DataLoader[Batch] = DataLoader(
         _Steps(mix),
         batch_size=None,
         sampler=range(start, stop),
@@ -139,7 +139,7 @@ class _Blended:
 
 
 @dataclass(frozen=True)
-class _Steps:
+class _Steps(Dataset[Batch]):
     """A mix as the indexed collection that torch's loader expects."""
 
     mix: Mix

@@ -1,0 +1,252 @@
+"""Videos to files, the format chosen by the ending, written whole or not at all; and the notes kept inside them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, UInt8
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from noisereel.types import Video
+
+Frames = UInt8[np.ndarray, "t h w c"]
+
+_DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
+_BT709 = 1  # its number in every table of H.273; as a range, 1 is the limited one that video uses
+
+
+def write(
+    video: Float[Tensor, "3 t h w"],
+    path: str | Path,
+    *,
+    fps: float,
+    scale: int = 1,
+    sheet: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a video in [-1, 1] as the path's ending says, and return the path.
+
+    mp4 is H.264 (odd sizes gain an edge row or column, which its 4:2:0 needs to play everywhere), webm is VP9; webp and
+    apng are lossless; png is a contact sheet, or with ``sheet`` a sprite sheet of equal cells with a json of its frames
+    beside it. ``scale`` repeats each pixel; ``metadata`` (JSON values) is kept in the file, see ``read_metadata``.
+    """
+    path = checked(path, sheet=sheet)
+    if not fps > 0 or scale < 1:
+        raise ValueError(f"fps {fps} and scale {scale}: both must be positive")
+    frames = _to_uint8(video, scale)
+    note = json.dumps(dict(metadata or {}))
+    temporary = _beside(path)
+    extra = _beside(path.with_suffix(".json")) if sheet else None
+    try:
+        if extra is None:
+            _ENCODERS[path.suffix.lower()](frames, temporary, fps, note)
+        else:
+            _sprite_sheet(frames, temporary, fps, note)
+            extra.write_text(json.dumps(_cells(frames, fps, path.name), indent=1))
+            os.replace(extra, path.with_suffix(".json"))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, f"could not write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+        if extra is not None:
+            extra.unlink(missing_ok=True)
+    return path
+
+
+def checked(path: str | Path, *, sheet: bool = False) -> Path:
+    """The path, if ``write`` could write there: worth asking before the work that makes the video."""
+    path = Path(path)
+    legal = [".png"] if sheet else list(_ENCODERS)
+    if path.suffix.lower() not in legal:
+        what = "a sprite sheet" if sheet else "a video"
+        raise ValueError(f"cannot write {what} to {path.name!r}: end the name in {', '.join(legal)}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent} to write {path.name} in: make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"no permission to write in {path.parent}: choose another folder")
+    return path
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What ``write`` was given as metadata; empty for a file that holds none."""
+    path = Path(path)
+    if path.suffix.lower() in (".mp4", ".webm"):
+        import av
+
+        with av.open(str(path)) as container:
+            note = {key.lower(): value for key, value in container.metadata.items()}.get("comment", "")
+    else:
+        with Image.open(path) as image:
+            note = image.getexif().get(_DESCRIPTION) or image.info.get("comment") or image.info.get("Comment") or ""
+    try:
+        found = json.loads(note)
+    except ValueError:  # someone else's comment
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def grid(videos: Video, *, columns: int | None = None, gap: int = 2) -> Float[Tensor, "c t h w"]:
+    """Videos tiled into one, row by row, with ``gap`` white pixels between and blank cells at the end."""
+    columns = columns or math.ceil(math.sqrt(len(videos)))
+    rows = math.ceil(len(videos) / columns)
+    blank = videos.new_ones(rows * columns - len(videos), *videos.shape[1:])
+    padded = torch.nn.functional.pad(torch.cat([videos, blank]), (0, gap, 0, gap), value=1.0)
+    tiled = rearrange(padded, "(rows columns) c t h w -> c t (rows h) (columns w)", rows=rows)
+    return tiled[..., : tiled.shape[-2] - gap, : tiled.shape[-1] - gap]
+
+
+def export_to_video(frames: Sequence[Any] | np.ndarray | Tensor, path: str | Path, fps: float = 10) -> str:
+    """Write frames as diffusers gives them, and return the path.
+
+    A list of PIL images; a list or array of ``h w c``, in [0, 1] or uint8; or a tensor ``t c h w`` in [0, 1].
+    """
+    if isinstance(frames, Tensor):
+        stacked = rearrange(frames.float().cpu(), "t c h w -> c t h w")
+    else:
+        arrays = np.stack([np.asarray(frame.convert("RGB") if isinstance(frame, Image.Image) else frame) for frame in frames])
+        stacked = rearrange(torch.from_numpy(arrays).float(), "t h w c -> c t h w") / (255 if arrays.dtype == np.uint8 else 1)
+    return str(write(stacked * 2 - 1, path, fps=fps))
+
+
+def _to_uint8(video: Float[Tensor, "c t h w"], scale: int) -> Frames:
+    if not torch.isfinite(video).all():
+        raise ValueError("the video holds values that are not finite: what made it has failed; it is not written")
+    bytes_ = ((video.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return repeat(bytes_, "c t h w -> t (h p) (w q) c", p=scale, q=scale).numpy()
+
+
+def _beside(path: Path) -> Path:
+    """An empty temporary file in the same folder, so that renaming it is atomic."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
+    os.close(handle)
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(name, 0o666 & ~umask)  # mkstemp's files are private
+    return Path(name)
+
+
+def _durations(count: int, fps: float, unit: float) -> list[int]:
+    """How many units of time each frame lasts; rounding never adds up to drift."""
+    edges = [round(i / fps / unit) for i in range(count + 1)]
+    return [after - before for before, after in pairwise(edges)]
+
+
+def _encoded(frames: Frames, path: Path, fps: float, note: str, *, container: str, codec: str, options: dict[str, str]) -> None:
+    import av
+
+    _, height, width, _ = frames.shape
+    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    with av.open(str(path), "w", format=container, options={"movflags": "faststart"} if container == "mp4" else {}) as output:
+        output.metadata["comment"] = note
+        stream: Any = output.add_stream(codec, rate=Fraction(fps).limit_denominator(100_000), options=options)
+        stream.height, stream.width, stream.pix_fmt = even.shape[1], even.shape[2], "yuv420p"
+        context = stream.codec_context
+        context.thread_count = 1  # bytes that do not depend on the machine
+        # Untagged colours are read as BT.601 by some players and as BT.709 by others.
+        context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
+        for array in even:
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+            output.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
+        output.mux(stream.encode(None))
+
+
+def _mp4(frames: Frames, path: Path, fps: float, note: str) -> None:
+    _encoded(frames, path, fps, note, container="mp4", codec="libx264", options={"crf": "12", "preset": "medium"})
+
+
+def _webm(frames: Frames, path: Path, fps: float, note: str) -> None:
+    _encoded(frames, path, fps, note, container="webm", codec="libvpx-vp9", options={"crf": "16", "b": "0", "cpu-used": "4"})
+
+
+def _gif(frames: Frames, path: Path, fps: float, note: str) -> None:
+    if fps > 50:
+        raise ValueError(
+            f"a gif of {fps} frames a second would play slowly: its players know at most 50; choose another format"
+        )
+    first, *rest = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    times = [10 * hundredths for hundredths in _durations(len(frames), fps, 0.01)]
+    first.save(path, "GIF", save_all=True, append_images=rest, duration=times, loop=0, comment=note.encode(), disposal=1)
+
+
+def _webp(frames: Frames, path: Path, fps: float, note: str) -> None:
+    first, *rest = map(Image.fromarray, frames)
+    exif = Image.Exif()
+    exif[_DESCRIPTION] = note
+    times = _durations(len(frames), fps, 0.001)
+    first.save(path, "WEBP", save_all=True, append_images=rest, duration=times, loop=0, lossless=True, exif=exif.tobytes())
+
+
+def _apng(frames: Frames, path: Path, fps: float, note: str) -> None:
+    first, *rest = map(Image.fromarray, frames)
+    times = _durations(len(frames), fps, 0.001)
+    first.save(path, "PNG", save_all=True, append_images=rest, duration=times, loop=0, pnginfo=_png_note(note))
+
+
+def _contact_sheet(frames: Frames, path: Path, fps: float, note: str) -> None:
+    _save_png(_tiled(frames, gap=2), path, note)
+
+
+def _sprite_sheet(frames: Frames, path: Path, fps: float, note: str) -> None:
+    _save_png(_tiled(frames, gap=0), path, note)
+
+
+def _tiled(frames: Frames, gap: int) -> UInt8[np.ndarray, "h w c"]:
+    video = rearrange(torch.from_numpy(frames), "t h w c -> t c 1 h w").float() / 255
+    tiled = grid(video, columns=_columns(len(frames)), gap=gap)
+    return (rearrange(tiled, "c 1 h w -> h w c") * 255).round().to(torch.uint8).numpy()
+
+
+def _columns(count: int) -> int:
+    return count if count <= 8 else math.ceil(math.sqrt(count))
+
+
+def _save_png(image: UInt8[np.ndarray, "h w c"], path: Path, note: str) -> None:
+    Image.fromarray(image).save(path, "PNG", pnginfo=_png_note(note))
+
+
+def _png_note(note: str) -> PngInfo:
+    info = PngInfo()
+    info.add_text("Comment", note)
+    return info
+
+
+def _cells(frames: Frames, fps: float, image: str) -> dict[str, Any]:
+    """Where each frame lies in a sprite sheet, in the layout that Aseprite writes and game engines read."""
+    count, height, width, _ = frames.shape
+    columns = _columns(count)
+    cells = [
+        {
+            "filename": f"{i}",
+            "frame": {"x": i % columns * width, "y": i // columns * height, "w": width, "h": height},
+            "duration": duration,
+        }
+        for i, duration in enumerate(_durations(count, fps, 0.001))
+    ]
+    size = {"w": min(count, columns) * width, "h": math.ceil(count / columns) * height}
+    return {"frames": cells, "meta": {"app": "noisereel", "image": image, "size": size, "scale": "1"}}
+
+
+_ENCODERS: dict[str, Callable[[Frames, Path, float, str], None]] = {
+    ".mp4": _mp4,
+    ".webm": _webm,
+    ".gif": _gif,
+    ".webp": _webp,
+    ".apng": _apng,
+    ".png": _contact_sheet,
+}
