@@ -9,7 +9,6 @@ import torch
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from noisereel.text.vocabulary import Vocabulary, warn_if_too_long
 from noisereel.types import Text
@@ -29,7 +28,7 @@ class SmallTextEncoder(nn.Module):
         super().__init__()
         if dim % heads:
             raise ValueError(f"the width of the text encoder must be a multiple of its {heads} heads, given {dim}")
-        self.config = dict(vocabulary=vocabulary, dim=dim, depth=depth, heads=heads, max_length=max_length)
+        self.config = {"vocabulary": vocabulary, "dim": dim, "depth": depth, "heads": heads, "max_length": max_length}
         self.dim = self.pooled_dim = dim
         self.max_length = max_length
         self.vocabulary = Vocabulary.learn([], vocabulary)
@@ -112,8 +111,10 @@ class Block(nn.Module):
 
     def _attention(self, x: Float[Tensor, "n l d"], attend: Bool[Tensor, "n l"]) -> Float[Tensor, "n l d"]:
         q, k, v = rearrange(self.qkv(x), "n l (three heads c) -> three n heads l c", three=3, heads=self.heads)
-        mixed = scaled_dot_product_attention(q, k, v, attn_mask=attend[:, None, None, :])
-        return self.out(rearrange(mixed, "n heads l c -> n l (heads c)"))
+        # Written out: PyTorch's fused kernel is ten times slower backwards in bf16 on a CPU for 16 tokens (43 ms to 4 ms).
+        scores = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
+        weights = scores.masked_fill(~attend[:, None, None, :], -torch.inf).softmax(dim=-1)
+        return self.out(rearrange(weights.to(v.dtype) @ v, "n heads l c -> n l (heads c)"))
 
 
 class AttentionPool(nn.Module):
