@@ -1,0 +1,91 @@
+"""A diffusion process: a schedule, what the network predicts, and how it is trained and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import reduce
+from jaxtyping import Float
+from torch import Tensor
+
+from noisereel.diffusion.schedules import Schedule, spread
+from noisereel.diffusion.targets import PREDICTS as PREDICTS
+from noisereel.diffusion.targets import Predicts as Predicts
+from noisereel.diffusion.times import DrawTime, Weight, one, uniform
+from noisereel.types import Cond, Denoiser, Rng, Time, Video, randn
+
+Network = Callable[[Video, Time, Cond], Video]  # noisy video, what it is told of the noise, conditions -> prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """Everything between a clean video and a network, in both directions.
+
+    ``tells`` is the number a network is given for the noise: the time, or the log-SNR from 20 to -20 as 0 to 1.
+    """
+
+    schedule: Schedule
+    predicts: Predicts = "v"
+    draw: DrawTime = uniform
+    weight: Weight = one
+    tells: Literal["time", "log_snr"] = "time"
+
+    def __post_init__(self) -> None:
+        if self.predicts == "eps" and self.schedule(torch.ones(1)).alpha == 0:
+            raise ValueError(
+                f"eps says nothing about the video at t = 1, where {self.schedule} leaves no signal; predict v, x0 or flow"
+            )
+
+    def noise(self, x0: Video, t: Time, eps: Video) -> Video:
+        """``x0`` noised to time ``t``."""
+        level = spread(self.schedule(t))
+        return level.alpha * x0 + level.sigma * eps
+
+    def target(self, x0: Video, eps: Video, t: Time) -> Video:
+        """What the network should answer."""
+        a, b = PREDICTS[self.predicts](spread(self.schedule(t)))
+        return a * x0 + b * eps
+
+    def clean(self, x: Video, out: Video, t: Time) -> Video:
+        """The clean video that the answer ``out`` at noisy ``x`` stands for.
+
+        Solves x = alpha * x0 + sigma * eps, out = a * x0 + b * eps for x0.
+        """
+        level = spread(self.schedule(t))
+        a, b = PREDICTS[self.predicts](level)
+        determinant = level.alpha * b - a * level.sigma
+        # Without noise x alone says what x0 is; the system is singular there when the target is x0 itself.
+        noiseless = level.sigma == 0
+        of_x = torch.where(noiseless, 1 / level.alpha, b / determinant)
+        of_out = torch.where(noiseless, 0.0, -level.sigma / determinant)
+        return of_x * x + of_out * out
+
+    def loss(self, net: Network, x0: Video, cond: Cond, rng: Rng) -> Float[Tensor, "b"]:
+        """The weighted squared error of each sample at times and with noise drawn from its own generator."""
+        return self.loss_at(net, x0, cond, self.draw(rng), rng)
+
+    def loss_at(self, net: Network, x0: Video, cond: Cond, t: Time, rng: Rng) -> Float[Tensor, "b"]:
+        """The same at given times."""
+        t = t.to(x0.device)
+        eps = randn(rng, *x0.shape[1:]).to(x0.device)
+        out = net(self.noise(x0, t, eps), self.tell(t), cond)
+        error = out.float() - self.target(x0, eps, t).float()
+        mean = reduce(error**2, "b c t h w -> b", "mean")
+        return self.weight(self.schedule(t), self.predicts) * mean
+
+    def denoiser(self, net: Network, cond: Cond) -> Denoiser:
+        """The network as an estimate of the clean video, in float32."""
+
+        def denoise(x: Video, t: Time) -> Video:
+            return self.clean(x, net(x, self.tell(t), cond).float(), t)
+
+        return denoise
+
+    def tell(self, t: Time) -> Time:
+        """The number the network is given for time ``t``, in [0, 1] and rising with the noise."""
+        if self.tells == "time":
+            return t
+        return ((20 - self.schedule(t).log_snr) / 40).clamp(0, 1)

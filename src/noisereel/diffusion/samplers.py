@@ -1,0 +1,131 @@
+"""Samplers: from noise down a ladder to a clean video, as generators of ``Step``.
+
+A sampler sees one callable, ``(x, t) -> clean x``, and writes each step as a function of the clean estimate, which stays
+finite where alpha or sigma is 0. The loop is written once; a sampler is how it advances.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+
+import torch
+
+from noisereel.diffusion.times import Ladder
+from noisereel.types import Denoiser, Rng, Step, Video, randn
+
+Sampler = Callable[[Denoiser, Video, Ladder, Rng], Iterator[Step]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One time of the ladder."""
+
+    t: float
+    alpha: float
+    sigma: float
+
+    @property
+    def half_log_snr(self) -> float:
+        """``log(alpha / sigma)``, the lambda of DPM-Solver; infinite at the ends."""
+        if self.alpha == 0:
+            return -math.inf
+        return math.log(self.alpha / self.sigma) if self.sigma else math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """The state at a rung: the noisy video, and the clean one it is believed to be."""
+
+    at: Rung
+    x: Video
+    clean: Video
+
+    @property
+    def eps(self) -> Video:
+        """The noise that ``x`` is believed to hold."""
+        return (self.x - self.at.alpha * self.clean) / self.at.sigma
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """What a step may use besides its moments: further estimates, and fresh noise."""
+
+    denoiser: Denoiser
+    rng: Rng
+
+    def look(self, x: Video, at: Rung) -> Moment:
+        """The state of ``x`` at a rung; costs one evaluation."""
+        return Moment(at=at, x=x, clean=self.denoiser(x, x.new_full((len(x),), at.t)))
+
+    def noise(self, x: Video) -> Video:
+        """Standard normal noise of the shape of ``x``, each sample's from its own generator."""
+        return randn(self.rng, *x.shape[1:]).to(x)
+
+
+# (walk, now, the rung to reach, the moments before, latest first) -> x there. Never called to reach sigma = 0.
+Advance = Callable[[Walk, Moment, Rung, list[Moment]], Video]
+# (now, the moments before) -> a better x at the same rung, once the estimate is known.
+Correct = Callable[[Moment, list[Moment]], Video]
+
+
+@torch.no_grad()
+def _descend(
+    denoiser: Denoiser, x: Video, ladder: Ladder, rng: Rng, *, advance: Advance, correct: Correct | None = None
+) -> Iterator[Step]:
+    rows = zip(ladder.t.tolist(), ladder.level.alpha.tolist(), ladder.level.sigma.tolist(), strict=True)
+    rungs = [Rung(t=t, alpha=alpha, sigma=sigma) for t, alpha, sigma in rows]
+    walk = Walk(denoiser=denoiser, rng=rng)
+    before: list[Moment] = []
+    for index, (here, there) in enumerate(pairwise(rungs)):
+        now = walk.look(x, here)
+        if correct is not None and before:
+            now = replace(now, x=correct(now, before))
+        # A clean rung has room for one answer only, and there every formula would need a limit.
+        x = advance(walk, now, there, before) if there.sigma else now.clean
+        before = [now, *before[:1]]
+        yield Step(index=index, total=len(rungs) - 1, t=there.t, x=x, clean=now.clean)
+
+
+def ancestral(*, gamma: float = 0.0, corrector: bool = False, delta: float = 0.1) -> Sampler:
+    """The reverse of the noising process, step by step (VDM eq. 4).
+
+    ``gamma`` interpolates the logarithm of the variance between its bounds: 0 is DDPM's "fixed small", 1 its "fixed
+    large". ``corrector`` adds a Langevin step of size ``delta`` after each (VDM eq. 5), which doubles the evaluations.
+    """
+    return partial(_descend, advance=partial(_ancestral, gamma=gamma, delta=delta if corrector else 0.0))
+
+
+def _ancestral(walk: Walk, now: Moment, to: Rung, before: list[Moment], *, gamma: float, delta: float) -> Video:
+    decay = _snr_ratio(now.at, to)
+    mean = now.at.alpha * to.sigma**2 / (now.at.sigma**2 * to.alpha) * now.x + (1 - decay) * to.alpha * now.clean
+    deviation = math.sqrt(1 - decay) * to.sigma ** (1 - gamma) * now.at.sigma**gamma
+    x = mean + deviation * walk.noise(now.x)
+    return _langevin(walk, walk.look(x, to), delta) if delta else x
+
+
+def _langevin(walk: Walk, now: Moment, delta: float) -> Video:
+    sigma = now.at.sigma
+    return now.x - delta / 2 * sigma * now.eps + math.sqrt(delta) * sigma * walk.noise(now.x)
+
+
+def ddim(*, eta: float = 0.0) -> Sampler:
+    """Keeps the believed noise and rescales (Song et al. 2021); on a rectified schedule this is Euler's method.
+
+    ``eta`` = 1 replaces as much of the noise by fresh noise as the ancestral sampler does.
+    """
+    return partial(_descend, advance=partial(_ddim, eta=eta))
+
+
+def _ddim(walk: Walk, now: Moment, to: Rung, before: list[Moment], *, eta: float) -> Video:
+    fresh = eta * math.sqrt(1 - _snr_ratio(now.at, to)) * to.sigma
+    x = to.alpha * now.clean + math.sqrt(to.sigma**2 - fresh**2) * now.eps
+    return x + fresh * walk.noise(x) if fresh else x
+
+
+def _snr_ratio(noisy: Rung, clean: Rung) -> float:
+    """``exp(lambda_t - lambda_s)`` for s before t: 0 where nothing of the signal is left at t."""
+    return (noisy.alpha * clean.sigma / (noisy.sigma * clean.alpha)) ** 2
