@@ -1,0 +1,271 @@
+"""The factorised space-time U-Net of VDM, Make-A-Video, Imagen Video and Video LDM (systems 1 to 4)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from noisereel.nets.attention import SpatialAttention, SpatialTransformer
+from noisereel.nets.frames import Frames
+from noisereel.nets.layers import (
+    Context,
+    Conv,
+    Downsample,
+    Embedding,
+    FrameNorm,
+    Maps,
+    ResBlock,
+    ScalarEmbedding,
+    Upsample,
+    first_conv,
+    zero,
+)
+from noisereel.nets.temporal import SeriesConv, Temporal, TemporalAttention, TemporalBranch
+from noisereel.types import Cond, Groups, Time, Video
+
+SCALARS = {"fps": 10.0, "hint_noise": 1000.0}  # what brings each to the 0..1000 of its sinusoids
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """The arguments of ``UNet``, which says what they mean."""
+
+    channels: int = 3
+    hint_channels: int = 0
+    width: int = 64
+    multipliers: Sequence[int] = (1, 2, 4, 8)
+    depth: int = 2
+    attention: Sequence[bool] = (False, True, True, True)
+    attention_kind: Literal["plain", "transformer"] = "plain"
+    head_width: int | Sequence[int] = 64
+    temporal_attention: Literal["none", "relative", "sinusoidal", "rotary"] = "relative"
+    temporal_conv: Literal["none", "series", "residual"] = "none"
+    blend: bool = False
+    text_dim: int = 0
+    pooled_dim: int = 0
+    scalars: Sequence[str] = ()
+    embed_width: int = 0
+    norm_groups: int = 32
+    scale_shift: bool = True
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("attention_kind", "temporal_attention", "temporal_conv"):
+            choices = get_args(get_type_hints(UNetConfig)[name])
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
+        if unknown := set(self.scalars) - set(SCALARS):
+            raise ValueError(f"scalars has {', '.join(sorted(unknown))}; known are {', '.join(SCALARS)}")
+        levels = len(self.multipliers)
+        if len(self.attention) != levels or len(self.head_widths) != levels:
+            raise ValueError(f"multipliers has {levels} levels; attention and head_width need as many entries")
+        for width, head_width in zip(self.widths, self.head_widths, strict=True):
+            if width % self.norm_groups:
+                raise ValueError(f"norm_groups={self.norm_groups} does not divide a level's width of {width}")
+            if any(self.attention) and width % min(width, head_width):
+                raise ValueError(f"head_width={head_width} does not divide a level's width of {width}")
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level."""
+        return [self.width * multiplier for multiplier in self.multipliers]
+
+    @property
+    def head_widths(self) -> Sequence[int]:
+        """Width of an attention head on each level."""
+        return [self.head_width] * len(self.multipliers) if isinstance(self.head_width, int) else self.head_width
+
+    @property
+    def embed(self) -> int:
+        """Width of the conditioning embedding."""
+        return self.embed_width or 4 * self.width
+
+
+class Block(nn.Sequential):
+    """Parts applied one after another, all looking at the same context."""
+
+    def forward(self, x: Maps, context: Context) -> Maps:
+        for part in self:
+            x = part(x, context)
+        return x
+
+
+class UNet(nn.Module):
+    """A U-Net over the frames of a video, with parts that mix frames between those that work on each frame.
+
+    Order in a block: residual block, temporal convolution, spatial attention, temporal attention. At birth the output is 0
+    and every temporal part is the identity.
+
+    Args (keywords only; ``UNet(**net.config)`` builds the same network):
+        channels: of the video, in and out.
+        hint_channels: extra input channels that ``Cond.hint`` brings; the network ignores them at birth.
+        width: channels at full size; each level has its multiple of it in ``multipliers`` and half the size of the last.
+        depth: residual blocks of a level going down; going up there is one more.
+        attention: whether the blocks of each level attend, in space and (unless "none") in time. The middle attends if
+            any level does; a network without attention runs at any size.
+        attention_kind: "plain" (one residual attention) or "transformer" (Stable Diffusion's).
+        head_width: of an attention head, on all levels or on each.
+        temporal_attention: "none", or how it knows the order of frames: "relative", "sinusoidal", "rotary".
+        temporal_conv: "none", "series" after every spatial convolution (Make-A-Video), or "residual" blocks (Imagen Video,
+            Video LDM).
+        blend: mix the temporal parts in by a learned alpha (Video LDM).
+        text_dim: width of the text tokens that are attended to; 0 for none.
+        pooled_dim: width of the pooled text that joins the time embedding; 0 for none.
+        scalars: which of "fps" and "hint_noise" join the time embedding.
+        embed_width: of the time embedding; 0 for ``4 * width``.
+        norm_groups: groups of the norms, which see one frame at a time.
+        scale_shift: the time embedding scales and shifts (FiLM); or, as in Stable Diffusion, only shifts.
+        dropout: inside the residual blocks.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        options = UNetConfig(**config)
+        self.config = asdict(options)
+        parts = Parts(options)
+        embed = options.embed
+        self.time = ScalarEmbedding(options.width, embed, unit=1000.0)
+        self.scalars = nn.ModuleDict({name: ScalarEmbedding(options.width, embed, SCALARS[name]) for name in options.scalars})
+        self.pooled = Embedding(options.pooled_dim, embed) if options.pooled_dim else None
+
+        self.conv_in = parts.conv(options.channels + options.hint_channels, options.widths[0])
+        down, middle, up = parts.down(), parts.middle(), parts.up()
+        self.blocks = nn.ModuleList([*down, *middle, *up])
+        self.ends = len(down), len(down) + len(middle)  # of the way down, and of the middle
+        self.norm_out = FrameNorm(options.norm_groups, options.widths[0])
+        self.conv_out = parts.conv(options.widths[0], options.channels)
+        zero(first_conv(self.conv_out))
+        with torch.no_grad():
+            first_conv(self.conv_in).weight[:, options.channels :] = 0
+
+    def forward(self, x: Video, t: Time, cond: Cond) -> Video:
+        context = self._context(x, t, cond)
+        h = self.conv_in(self._maps(x, cond), context.frames)
+        skips = [h]
+        for block in self.blocks[: self.ends[0]]:
+            h = block(h, context)
+            skips.append(h)
+        for block in self.blocks[self.ends[0] : self.ends[1]]:
+            h = block(h, context)
+        for block in self.blocks[self.ends[1] :]:
+            h = block(torch.cat([h, skips.pop()], dim=1), context)
+        h = self.conv_out(self.norm_out(h, silu=True), context.frames)
+        return rearrange(h, "(b t) c h w -> b c t h w", b=len(x)).to(x.dtype)
+
+    def temporal_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that mix frames, and how much of them is mixed in."""
+        for module in self.modules():
+            if isinstance(module, Temporal):
+                yield from module.parameters()
+            elif isinstance(module, SeriesConv):
+                yield from module.temporal.parameters()
+
+    def _maps(self, x: Video, cond: Cond) -> Maps:
+        """The input of the first convolution, in channels-last memory."""
+        given = 0 if cond.hint is None else cond.hint.channels.shape[1]
+        if given != self.config["hint_channels"]:
+            raise ValueError(f"the network takes {self.config['hint_channels']} hint channels and was given {given}")
+        multiple = 2 ** (len(self.config["multipliers"]) - 1)
+        if x.shape[3] % multiple or x.shape[4] % multiple:
+            raise ValueError(f"frames are {x.shape[3]}x{x.shape[4]}; height and width must be multiples of {multiple}")
+        if cond.hint is not None:
+            x = torch.cat([x, cond.hint.channels], dim=1)
+        maps = rearrange(x, "b c t h w -> (b t) c h w").to(self.norm_out.weight.dtype)
+        return maps.contiguous(memory_format=torch.channels_last)
+
+    def _context(self, x: Video, t: Time, cond: Cond) -> Context:
+        frames = Frames.of(len(x), x.shape[2], cond.groups)
+        embedding = self.time(t)
+        if "hint_noise" in self.scalars and cond.hint is not None and cond.hint.noise is not None:
+            embedding = embedding + self.scalars["hint_noise"](cond.hint.noise)
+        embedding = repeat(embedding, "b e -> (b t) e", t=frames.count)
+        if self.pooled is not None and cond.text is not None:
+            embedding = embedding + per_frame(self.pooled(cond.text.pooled.to(embedding.dtype)), frames, cond.groups)
+        if "fps" in self.scalars and cond.fps is not None:
+            embedding = embedding + per_frame(self.scalars["fps"](cond.fps), frames, cond.groups)
+        embedding = nn.functional.silu(embedding)
+        if not self.config["text_dim"]:
+            return Context(frames=frames, embedding=embedding)
+        tokens, mask = self._text(embedding, frames, cond)
+        return Context(frames=frames, embedding=embedding, tokens=tokens, mask=mask)
+
+    def _text(self, like: Tensor, frames: Frames, cond: Cond) -> tuple[Float[Tensor, "s l d"], Bool[Tensor, "s l"]]:
+        """What pixels attend to. Where there is no text at all they see one token of zeros, whose value is zero."""
+        if cond.text is None:
+            tokens = like.new_zeros(frames.samples, 1, self.config["text_dim"])
+            return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=like.device)
+        some = cond.text.mask.any(-1)
+        tokens = cond.text.tokens.to(like.dtype) * some[:, None, None]
+        mask = cond.text.mask | ~some[:, None]
+        if cond.groups is None:
+            return tokens, mask
+        rows = cond.groups.flatten()
+        return tokens[rows], mask[rows]
+
+
+def per_frame(rows: Float[Tensor, "n e"], frames: Frames, groups: Groups | None) -> Float[Tensor, "bt e"]:
+    """The row of each frame's clip."""
+    return repeat(rows, "b e -> (b t) e", t=frames.count) if groups is None else rows[groups.flatten()]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Makes the blocks of a U-Net, in the order they run."""
+
+    options: UNetConfig
+
+    def conv(self, width: int, out_width: int, stride: int = 1) -> nn.Module:
+        conv = Conv(width, out_width, 3, padding=1, stride=stride)
+        return SeriesConv(conv) if self.options.temporal_conv == "series" else conv
+
+    def block(self, width: int, level: int, *, attend: bool) -> Block:
+        """A block from ``width`` channels to the level's."""
+        options, out_width = self.options, self.options.widths[level]
+        settings = {name: getattr(options, name) for name in ("norm_groups", "scale_shift", "dropout")}
+        parts: dict[str, nn.Module] = {"res": ResBlock(width, out_width, options.embed, make_conv=self.conv, **settings)}
+        if options.temporal_conv == "residual":
+            branch = TemporalBranch(out_width, options.embed, **settings)
+            parts["temporal_conv"] = Temporal(branch, options.blend)
+        if attend:
+            heads = max(1, out_width // options.head_widths[level])
+            kind = SpatialAttention if options.attention_kind == "plain" else SpatialTransformer
+            parts["attention"] = kind(out_width, heads, text_dim=options.text_dim, norm_groups=options.norm_groups)
+        if attend and options.temporal_attention != "none":
+            parts["temporal_attention"] = Temporal(
+                TemporalAttention(out_width, heads, options.temporal_attention), options.blend
+            )
+        return Block(OrderedDict(parts))
+
+    def down(self) -> list[Block]:
+        options, blocks, width = self.options, [], self.options.widths[0]
+        for level, out_width in enumerate(options.widths):
+            for _ in range(options.depth):
+                blocks.append(self.block(width, level, attend=options.attention[level]))
+                width = out_width
+            if level + 1 < len(options.widths):
+                blocks.append(Block(OrderedDict(downsample=Downsample(self.conv(width, width, stride=2)))))
+        return blocks
+
+    def middle(self) -> list[Block]:
+        last = len(self.options.widths) - 1
+        width, attend = self.options.widths[last], any(self.options.attention)
+        return [self.block(width, last, attend=attend), self.block(width, last, attend=False)]
+
+    def up(self) -> list[Block]:
+        """Every block also takes what a block on the way down, or the first convolution, left behind."""
+        options, blocks, width = self.options, [], self.options.widths[-1]
+        for level, out_width in reversed(list(enumerate(options.widths))):
+            below = options.widths[max(level - 1, 0)]
+            for left in [out_width] * options.depth + [below]:
+                blocks.append(self.block(width + left, level, attend=options.attention[level]))
+                width = out_width
+            if level > 0:
+                blocks[-1].add_module("upsample", Upsample(self.conv(width, width)))
+        return blocks
