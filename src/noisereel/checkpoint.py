@@ -71,7 +71,8 @@ def load(folder: str | Path, parts: Mapping[str, nn.Module]) -> None:
     """Fill the parts from a model folder; nothing is changed unless everything fits.
 
     Raises:
-        ValueError: a file is missing, truncated or a pickle; a key is missing or unexpected; a shape differs; a weight is not finite.
+        ValueError: a file is missing, truncated or a pickle; a name is missing or unexpected; a shape differs; a weight is not
+            finite.
     """
     folder = Path(folder)
     read_index(folder)
@@ -226,8 +227,8 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def _config(module: nn.Module) -> dict[str, Any]:
     config = getattr(module, "config", {})
-    assert is_dataclass(config) or isinstance(config, Mapping), "a module's config is a mapping or a dataclass"
-    values = asdict(config) if is_dataclass(config) and not isinstance(config, type) else dict(config)
+    values: Any = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
+    assert isinstance(values, Mapping), f"the config of {type(module).__name__} is neither a mapping nor a dataclass"
     return {"_class_name": type(module).__name__, **values}
 
 
@@ -266,7 +267,7 @@ def _keep_others(folder: Path, new: Path) -> None:
 
 def _beside(folder: Path) -> tuple[Path, Path]:
     """Where a folder is made, and where its predecessor waits while it is swapped."""
-    folder = folder.absolute()
+    folder = Path(os.path.abspath(folder))
     return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
 
 
