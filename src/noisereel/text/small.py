@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from noisereel.text.vocabulary import Vocabulary, warn_if_too_long
 from noisereel.types import Text
 
+EMBEDDING_STD = 0.3  # learns two-object captions 8 % further in 600 steps than 1 or 0.02, for two seeds
 LENGTH_STEP = 8  # padded lengths are multiples of it, so that a compiled network meets few shapes
 
 
@@ -34,6 +35,8 @@ class SmallTextEncoder(nn.Module):
         self.vocabulary = Vocabulary.learn([], vocabulary)
         self.token = nn.Embedding(vocabulary, dim)
         self.position = nn.Embedding(max_length, dim)
+        for table in (self.token, self.position):
+            nn.init.normal_(table.weight, std=EMBEDDING_STD)
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.pool = AttentionPool(dim, heads)
@@ -76,7 +79,7 @@ class SmallTextEncoder(nn.Module):
         self.vocabulary = vocabulary
 
     def _padded(self, prompts: Sequence[str | None]) -> tuple[Int[Tensor, "n l"], Bool[Tensor, "n l"]]:
-        """Token numbers, 0 where there is none, and the mask of those that are real."""
+        """Token numbers, 0 (any would do) where there is none, and the mask of those that are real."""
         assert not isinstance(prompts, str), "prompts are a list, even when there is one"
         rows = [() if prompt is None else self._ids(prompt) for prompt in prompts]
         longest = max(map(len, rows), default=0)

@@ -7,31 +7,30 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-PAD = "<pad>"  # always number 0
 BYTES = 256
 APOSTROPHES = "'\u2019"
 REMEMBERED = 65536  # prompts whose tokens are kept, so that each caption of a data set is cut once
 
 
 def train_tokenizer(captions: Iterable[str], size: int) -> Tokenizer:
-    """Learn at most ``size`` tokens from captions: padding, the 256 bytes and the commonest joins of them.
+    """Learn at most ``size`` tokens from captions: the 256 bytes and the commonest joins of them.
 
     Case and the amount of white space are ignored. Nothing is ever unknown: what no join covers falls apart into
-    bytes. The result depends on the captions alone, not on their order. ``size`` is at least 257.
+    bytes. The result depends on the captions alone, not on their order. ``size`` is at least 256.
     """
-    if size < 1 + BYTES:
-        raise ValueError(f"a byte-level vocabulary holds at least {1 + BYTES} tokens, given {size}")
+    if size < BYTES:
+        raise ValueError(f"a byte-level vocabulary holds at least {BYTES} tokens, given {size}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     )
     # The prefix space makes the first word of a caption the same token as that word anywhere else.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=[PAD],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
