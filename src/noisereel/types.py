@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -119,6 +119,7 @@ class Loss:
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A network that maps a noisy video to a prediction of the same shape; it knows ``Cond``, not diffusion."""
 
@@ -131,6 +132,7 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
 class Codec(Protocol):
     """Video to latent video and back, scaling included: outside a codec every tensor has about unit variance."""
 
@@ -142,6 +144,7 @@ class Codec(Protocol):
     def decode(self, latent: Video) -> Video: ...
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """Captions to ``Text``; ``None`` stands for no caption and gives the null embedding of guidance."""
 
@@ -151,6 +154,7 @@ class TextEncoder(Protocol):
     def __call__(self, prompts: Sequence[str | None]) -> Text: ...
 
 
+@runtime_checkable
 class Given(Protocol):
     """What a stage receives from before it: made from the clean clip in training, from the previous stage in sampling."""
 
@@ -161,6 +165,7 @@ class Given(Protocol):
     def from_previous(self, video: Video, rng: Rng) -> Hint: ...
 
 
+@runtime_checkable
 class Trainable(Protocol):
     """All the trainer knows of what it trains: a stage, an autoencoder, a prior."""
 
