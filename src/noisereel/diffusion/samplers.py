@@ -68,8 +68,8 @@ class Walk:
 
 # (walk, now, the rung to reach, the moments before, latest first) -> x there. Never called to reach sigma = 0.
 Advance = Callable[[Walk, Moment, Rung, list[Moment]], Video]
-# (now, the moments before) -> a better x at the same rung, once the estimate is known.
-Correct = Callable[[Moment, list[Moment]], Video]
+# (walk, now, the moments before, latest first) -> a better x at the same rung, once the estimate there is known.
+Correct = Callable[[Walk, Moment, list[Moment]], Video]
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ def _descend(
     for index, (here, there) in enumerate(pairwise(rungs)):
         now = walk.look(x, here)
         if correct is not None and before:
-            now = replace(now, x=correct(now, before))
+            now = replace(now, x=correct(walk, now, before))
         # A clean rung has room for one answer only, and there every formula would need a limit.
         x = advance(walk, now, there, before) if there.sigma else now.clean
         before = [now, *before[:1]]
@@ -124,6 +124,72 @@ def _ddim(walk: Walk, now: Moment, to: Rung, before: list[Moment], *, eta: float
     fresh = eta * math.sqrt(1 - _snr_ratio(now.at, to)) * to.sigma
     x = to.alpha * now.clean + math.sqrt(to.sigma**2 - fresh**2) * now.eps
     return x + fresh * walk.noise(x) if fresh else x
+
+
+def heun() -> Sampler:
+    """The trapezoid rule, second order for two evaluations a step (Karras et al. 2022, algorithm 1, without churn)."""
+    return partial(_descend, advance=_heun)
+
+
+def _heun(walk: Walk, now: Moment, to: Rung, before: list[Moment]) -> Video:
+    x = _ddim(walk, now, to, before, eta=0.0)
+    then = walk.look(x, to)
+    # In z = x / (alpha + sigma) against tau = sigma / (alpha + sigma) every schedule is the straight line dz/dtau = eps - x0,
+    # finite also where alpha = 0. x holds the slope at ``now``; half of the change of slope is what is missing.
+    change = (then.eps - then.clean) - (now.eps - now.clean)
+    return x + (to.alpha + to.sigma) * (_straight_time(to) - _straight_time(now.at)) / 2 * change
+
+
+def dpmpp_2m() -> Sampler:
+    """DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2): DDIM towards an extrapolated clean video, second order."""
+    return partial(_descend, advance=_dpmpp_2m)
+
+
+def _dpmpp_2m(walk: Walk, now: Moment, to: Rung, before: list[Moment]) -> Video:
+    return _ddim(walk, _extrapolated(now, to, before), to, before, eta=0.0)
+
+
+def dpmpp_2m_sde() -> Sampler:
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022b): the same extrapolation in the ancestral step, noise included."""
+    return partial(_descend, advance=_dpmpp_2m_sde)
+
+
+def _dpmpp_2m_sde(walk: Walk, now: Moment, to: Rung, before: list[Moment]) -> Video:
+    return _ancestral(walk, _extrapolated(now, to, before), to, before, gamma=0.0, delta=0.0)
+
+
+def unipc() -> Sampler:
+    """UniPC of order 2 with B2(h) (Zhao et al. 2023): DPM-Solver++(2M), each step corrected by the next step's estimate."""
+    return partial(_descend, advance=_dpmpp_2m, correct=_unipc_correct)
+
+
+def _unipc_correct(walk: Walk, now: Moment, before: list[Moment]) -> Video:
+    last = before[0]
+    if len(before) == 1:
+        clean = (last.clean + now.clean) / 2
+    else:
+        h = now.at.half_log_snr - last.at.half_log_snr
+        older = (before[1].at.half_log_snr - last.at.half_log_snr) / h  # where the oldest estimate lies; last is 0, now 1
+        # Weights that make the step exact for estimates quadratic in the half log-SNR.
+        b_1 = 1 / math.expm1(-h) * (math.expm1(-h) / -h - 1)
+        b_2 = 2 / math.expm1(-h) * ((math.expm1(-h) / -h - 1) / -h - 1 / 2)
+        weight_older = (b_2 - b_1) / (older - 1)
+        weight_now = b_1 - weight_older
+        clean = last.clean + weight_older / older * (before[1].clean - last.clean) + weight_now * (now.clean - last.clean)
+    return _ddim(walk, replace(last, clean=clean), now.at, [], eta=0.0)
+
+
+def _extrapolated(now: Moment, to: Rung, before: list[Moment]) -> Moment:
+    """``now`` believing in the clean video that the last two estimates point to halfway to the next rung."""
+    if not before:
+        return now
+    h = to.half_log_snr - now.at.half_log_snr
+    h_before = now.at.half_log_snr - before[0].at.half_log_snr  # infinite from alpha = 0, and then nothing is added
+    return replace(now, clean=now.clean + h / h_before / 2 * (now.clean - before[0].clean))
+
+
+def _straight_time(at: Rung) -> float:
+    return at.sigma / (at.alpha + at.sigma)
 
 
 def _snr_ratio(noisy: Rung, clean: Rung) -> float:

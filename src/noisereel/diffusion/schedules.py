@@ -90,7 +90,7 @@ class LinearBeta:
         return _cast(level.alpha, level.sigma, t)
 
     @cached_property
-    def _log_snr(self) -> Float[Tensor, "{self.steps}+1"]:
+    def _log_snr(self) -> Float[Tensor, "k"]:
         power = 2 if self.scaled else 1
         beta = torch.linspace(self.start ** (1 / power), self.end ** (1 / power), self.steps, dtype=torch.float64) ** power
         log_snr = torch.logit((1 - beta).cumprod(0)) + self.shift

@@ -66,7 +66,7 @@ def like(target: Predicts, limit: float = 400.0) -> Weight:
     """The loss the network would have if it predicted ``target``.
 
     ``limit`` bounds the weight, which for a network that predicts x0 grows without bound towards clean: 400 stops it at
-    sigma = 0.05 for v and flow (Li & He 2025, section 4).
+    sigma = 0.05 for v and flow (Li & He 2025).
     """
 
     def weight(level: Level, predicts: Predicts) -> Time:
