@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +22,7 @@ class Clip:
     fps: float  # frames per second
 
 
+@runtime_checkable
 class Source(Protocol):
     """An endless or finite row of clips; what an index gives is a pure function of the index."""
 
