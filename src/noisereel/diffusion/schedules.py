@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -19,6 +19,7 @@ from torch import Tensor
 from noisereel.types import Level
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """How noisy a video is at each time, from 0 (clean) to 1 (noise)."""
 
