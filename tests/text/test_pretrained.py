@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from noisereel.text.pretrained import PretrainedText
@@ -12,7 +13,7 @@ from noisereel.types import Text
 transformers = pytest.importorskip("transformers")
 
 PROMPTS = ["a red circle moves left", "blue square", ""]
-WORDS = "a red blue circle square moves left right up down".split()
+WORDS = ["a", "red", "blue", "circle", "square", "moves", "left", "right", "up", "down"]
 MARKS = {  # kind: begin, end, padding
     "t5": (None, "</s>", "<pad>"),
     "umt5": (None, "</s>", "<pad>"),
@@ -52,12 +53,24 @@ def build(kind: str, numbers: dict[str, int]) -> Any:
     return transformers.BertModel(transformers.BertConfig(**size, **ids, max_position_embeddings=24))
 
 
+def save(kind: str, folder: Path) -> None:
+    build(kind, save_tokenizer(kind, folder)).save_pretrained(folder)
+
+
+def check_refused(folder: Path | str, reason: str) -> None:
+    """One line that names the folder and the reason."""
+    with pytest.raises(ValueError, match=reason) as caught:
+        PretrainedText(str(folder))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny random model of each kind, saved with its tokenizer."""
     folders = {kind: tmp_path_factory.mktemp(kind) for kind in MARKS}
     for kind, folder in folders.items():
-        build(kind, save_tokenizer(kind, folder)).save_pretrained(folder)
+        save(kind, folder)
     return folders
 
 
@@ -160,20 +173,31 @@ def test_a_long_prompt_is_cut_and_says_so(folders: dict[str, Path]) -> None:
 def test_a_missing_model_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in (str(tmp_path / "nowhere"), str(tmp_path), "nobody/no-such-model"):
-        with pytest.raises(ValueError, match="no text encoder at") as caught:
-            PretrainedText(name)
-        assert name in str(caught.value)
-        assert "\n" not in str(caught.value)
+        check_refused(name, "no text encoder at")
 
 
-def test_weights_that_need_unpickling_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
-    for file in folders["t5"].iterdir():
-        if file.suffix == ".json":
-            (tmp_path / file.name).write_bytes(file.read_bytes())
+def test_weights_that_need_unpickling_are_refused(tmp_path: Path) -> None:
+    save("t5", tmp_path)
+    (tmp_path / "model.safetensors").unlink()
     torch.save({}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="cannot be opened.*safetensors") as caught:
-        PretrainedText(str(tmp_path))
-    assert "\n" not in str(caught.value)
+    check_refused(tmp_path, r"cannot be opened.*safetensors")
+
+
+def test_broken_weights_are_refused(tmp_path: Path) -> None:
+    save("t5", tmp_path)
+    weights = tmp_path / "model.safetensors"
+    whole = load(weights.read_bytes())
+    weights.write_bytes(weights.read_bytes()[:4000])
+    check_refused(tmp_path, "cannot be opened.*not fully covered")
+    save_file({name: weight for name, weight in whole.items() if ".wi." not in name}, weights, metadata={"format": "pt"})
+    check_refused(tmp_path, "lacks 2 of its weights, encoder.block.0.layer.1.DenseReluDense.wi.weight among them")
+
+
+def test_a_missing_tokenizer_is_refused(tmp_path: Path) -> None:
+    save("t5", tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).unlink()
+    check_refused(tmp_path, "has no tokenizer")
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from einops import einsum
 from jaxtyping import Bool, Float
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from noisereel.text.vocabulary import warn_if_too_long
@@ -125,14 +126,23 @@ def _find(name: str) -> tuple[Any, tuple[str, str]]:
     )
 
 
-def _load(name: str, folders: tuple[str, str], model: str) -> tuple[Any, Any]:
-    """The tokenizer and the model; from safetensors alone, so that nothing is unpickled."""
+def _load(name: str, folders: tuple[str, str], model_class: str) -> tuple[Any, Any]:
+    """The tokenizer and the model, whole; from safetensors alone, so that nothing is unpickled."""
     transformers = _transformers()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, subfolder=folders[1], padding_side="right")
-        return tokenizer, getattr(transformers, model).from_pretrained(name, subfolder=folders[0], use_safetensors=True)
-    except (OSError, ValueError) as error:
+        model, report = getattr(transformers, model_class).from_pretrained(
+            name, subfolder=folders[0], use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"the text encoder at {name!r} cannot be opened: {_first_line(error)}") from error
+    # transformers fills what it misses with random weights and a tokenizer of one token. BERT's pooler is never read.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ValueError(f"the text encoder at {name!r} lacks {len(missing)} of its weights, {missing[0]} among them")
+    if len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) < 2:
+        raise ValueError(f"the text encoder at {name!r} has no tokenizer: give one with tokenizer.json or its like")
+    return tokenizer, model
 
 
 def _transformers() -> Any:
