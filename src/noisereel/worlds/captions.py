@@ -14,6 +14,8 @@ import numpy as np
 # "a unicorn", "a ukulele", "a one-eyed ...": written with a vowel, spoken with a consonant.
 _A_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=(?!uni|uku|use|eu|one\b|one-)[aeiou])", re.IGNORECASE)
 
+Words = dict[str, dict[str, tuple[str, ...]]]  # slot -> value -> ways to say it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
@@ -24,7 +26,7 @@ class Language:
     """
 
     templates: tuple[str, ...]
-    words: Mapping[str, Mapping[str, tuple[str, ...]]]
+    words: Words
 
     def phrase(self, rng: np.random.Generator, values: Mapping[str, str]) -> str:
         """One caption for a scene whose slots hold ``values``."""
