@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
 from noisereel.diffusion.schedules import Cosine, Schedule
 from noisereel.types import Groups, Hint, Rng, Time, Video, rand, randn
 
+Small = Float[Tensor, "b c _ _ _"]  # a video of fewer frames or pixels than the one beside it
 Which = Callable[[int, Rng], Bool[Tensor, "b t"]]  # number of frames -> which of them are known
 
 
@@ -53,7 +54,7 @@ class LowRes:
         """The hint for a video of the stage before: enlarged, noised to the fixed level of sampling."""
         return self._augment(self._enlarge(video, self.size), torch.full((len(rng),), self.sample_noise), rng)
 
-    def _enlarge(self, small: Video, size: tuple[int, int, int]) -> Video:
+    def _enlarge(self, small: Small, size: tuple[int, int, int]) -> Video:
         # Frames are repeated: a frame stands for the moments until the next one (Imagen Video, section 2.3).
         frames, height, width = size
         repeated = small.repeat_interleave(self.time, dim=2)[:, :, :frames]
@@ -102,7 +103,7 @@ def first(count: int) -> Which:
     return lambda frames, rng: (torch.arange(frames) < count).expand(len(rng), frames)
 
 
-def resize(video: Video, height: int, width: int) -> Video:
+def resize(video: Video, height: int, width: int) -> Float[Tensor, "b c t {height} {width}"]:
     """Bilinear, antialiased when shrinking, frame by frame."""
     if video.shape[-2:] == (height, width):
         return video

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 Video = Float[Tensor, "b c t h w"]  # pixels in [-1, 1], or latents of about unit variance
+Latent = Float[Tensor, "b z _ _ _"]  # a video as a codec holds it, of another size than the video beside it
 Time = Float[Tensor, "b"]  # 0 clean .. 1 noise
 Groups = Int[Tensor, "b t"]  # which clip a frame belongs to; its row in Text and fps
 
@@ -139,9 +140,9 @@ class Codec(Protocol):
     channels: int
     stride: tuple[int, int, int]  # time, height, width
 
-    def encode(self, video: Video) -> Video: ...
+    def encode(self, video: Video) -> Latent: ...
 
-    def decode(self, latent: Video) -> Video: ...
+    def decode(self, latent: Latent) -> Video: ...
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from einops import rearrange
 
-from noisereel.types import Video
+from noisereel.types import Latent, Video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,12 @@ class Pixels:
     def stride(self) -> tuple[int, int, int]:
         return (1, self.patch, self.patch)
 
-    def encode(self, video: Video) -> Video:
+    def encode(self, video: Video) -> Latent:
         height, width = video.shape[-2:]
         if height % self.patch or width % self.patch:
-            raise ValueError(f"a {height}x{width} video does not divide into {self.patch}x{self.patch} patches; use multiples of {self.patch}")
+            squares = f"{self.patch}x{self.patch} patches; use multiples of {self.patch}"
+            raise ValueError(f"a {height}x{width} video does not divide into {squares}")
         return rearrange(video, "b c t (h p) (w q) -> b (c p q) t h w", p=self.patch, q=self.patch)
 
-    def decode(self, latent: Video) -> Video:
+    def decode(self, latent: Latent) -> Video:
         return rearrange(latent, "b (c p q) t h w -> b c t (h p) (w q)", p=self.patch, q=self.patch)
