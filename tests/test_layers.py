@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "noisereel"
 
 ROWS = (
     {"types"},
-    {"diffusion", "nets", "codecs", "text", "data", "worlds", "checkpoint", "distributed"},
+    {"diffusion", "nets", "codecs", "text", "data", "worlds", "training", "checkpoint", "distributed"},
     {"conditioning"},
     {"stage", "prior"},
     {"system", "trainer"},
