@@ -81,7 +81,8 @@ def place(source: Source, number: int, seed: int) -> int:
     """The index in ``source`` of sample ``number`` of the walk that ``seed`` names."""
     if isinstance(source, Sized):
         epoch, position = divmod(number, len(source))
-        return int(_order(len(source), seed, epoch)[position])
+        # Counting on from epoch to epoch lets a source cut a clip differently each time round.
+        return epoch * len(source) + int(_order(len(source), seed, epoch)[position])
     return _hash(_hash(seed) ^ number)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,9 @@ def read_clip(
         raise ValueError(f"{path} is a single image: it cannot give {frames} frames; ask for one")
     size = (height or facts.height, width or facts.width)
     with _explained(path):
-        pictures, end = _nearest(_timed(path, start), start, rate, frames, lambda picture: _resized(picture, *size))
+        times = (start + i / rate for i in (itertools.count() if frames is None else range(frames)))
+        # Half a frame of slack is what makes it the nearest frame, and forgives timestamps that are rounded.
+        pictures, end = _shown(_timed(path, start), times, 0.5 / max(rate, facts.fps), lambda picture: _resized(picture, *size))
     if end is not None:  # the file ran out
         _check_length(path, facts, end, frames, rate, start)
     return rearrange(torch.from_numpy(np.stack(pictures)), "t h w c -> c t h w").float() / 127.5 - 1
@@ -85,22 +88,25 @@ class _Timed:
         return _composited(self.source) if isinstance(self.source, Image.Image) else _converted(self.source)
 
 
-def _nearest(
-    timed: Iterable[_Timed], start: float, fps: float, count: int | None, shape: Callable[[Picture], Picture]
+def _shown(
+    timed: Iterable[_Timed], times: Iterable[float], slack: float, shape: Callable[[Picture], Picture]
 ) -> tuple[list[Picture], float | None]:
-    """The pictures nearest to ``start``, ``start + 1/fps``, ...; and, if the frames ran out, when the last one ends."""
-    chosen: list[Picture] = []
+    """What is shown at each time and up to ``slack`` seconds after; and, if the frames ran out, when the last one ends."""
+    pictures: list[Picture] = []
+    moments = iter(times)
+    wanted = next(moments, None)
     before = None
     for frame in timed:
-        while len(chosen) != count and (at := start + len(chosen) / fps) <= frame.start:
-            near = frame if before is None or frame.start - at < at - before.start else before
-            chosen.append(shape(near.picture()))
-        if len(chosen) == count:
-            return chosen, None
+        while wanted is not None and wanted + slack < frame.start:
+            pictures.append(shape((before or frame).picture()))
+            wanted = next(moments, None)
+        if wanted is None:
+            return pictures, None
         before = frame
-    while before is not None and len(chosen) != count and start + len(chosen) / fps < before.end - _TICK:
-        chosen.append(shape(before.picture()))
-    return chosen, None if len(chosen) == count else before.end if before is not None else 0.0
+    while before is not None and wanted is not None and wanted < before.end - _TICK:
+        pictures.append(shape(before.picture()))
+        wanted = next(moments, None)
+    return pictures, None if wanted is None else before.end if before is not None else 0.0
 
 
 def _check_length(path: Path, facts: Probe, end: float, frames: int | None, fps: float, start: float) -> None:
@@ -156,7 +162,7 @@ def _probe_image(path: Path) -> Probe:
     with Image.open(path) as image:
         lengths = [length for _, length in _animation(image)]
         seconds = sum(lengths)
-        frames = round(seconds / min(lengths))  # writers merge equal frames into a longer one
+        frames = sum(round(length / min(lengths)) for length in lengths)  # writers merge equal frames into a longer one
         return Probe(frames=frames, fps=frames / seconds, height=image.height, width=image.width, seconds=seconds)
 
 
@@ -200,7 +206,7 @@ def _composited(image: Image.Image) -> Picture:
     return np.asarray(Image.alpha_composite(ground, image).convert("RGB"))
 
 
-def _resized(picture: Picture, height: int, width: int) -> Picture:
+def _resized(picture: Picture, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
     """The largest centred part of the wanted shape, antialiased to the wanted size."""
     tall, wide, _ = picture.shape
     if (tall, wide) == (height, width):
@@ -230,6 +236,5 @@ class _explained:  # noqa: N801  (reads as a statement: with _explained(path))
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EIO):
             return
         if isinstance(error, OSError | ValueError | SyntaxError | EOFError | StopIteration):
-            raise ValueError(
-                f"cannot read {self.path}: {error or 'it holds no frame'}; is it a whole video or image?"
-            ) from error
+            reason = getattr(error, "strerror", None) or str(error) or "it holds no frame"
+            raise ValueError(f"cannot read {self.path}: {reason}; is it a whole video or image?") from error

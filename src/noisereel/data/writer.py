@@ -101,7 +101,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def grid(videos: Video, *, columns: int | None = None, gap: int = 2) -> Float[Tensor, "c t h w"]:
+def grid(videos: Video, *, columns: int | None = None, gap: int = 2) -> Float[Tensor, "c t rows_h columns_w"]:
     """Videos tiled into one, row by row, with ``gap`` white pixels between and blank cells at the end."""
     columns = columns or math.ceil(math.sqrt(len(videos)))
     rows = math.ceil(len(videos) / columns)
@@ -111,7 +111,7 @@ def grid(videos: Video, *, columns: int | None = None, gap: int = 2) -> Float[Te
     return tiled[..., : tiled.shape[-2] - gap, : tiled.shape[-1] - gap]
 
 
-def export_to_video(frames: Sequence[Any] | np.ndarray | Tensor, path: str | Path, fps: float = 10) -> str:
+def export_to_video(frames: Sequence[Any] | np.ndarray | Tensor, path: str | Path, fps: float = 10.0) -> str:
     """Write frames as diffusers gives them, and return the path.
 
     A list of PIL images; a list or array of ``h w c``, in [0, 1] or uint8; or a tensor ``t c h w`` in [0, 1].
@@ -124,7 +124,7 @@ def export_to_video(frames: Sequence[Any] | np.ndarray | Tensor, path: str | Pat
     return str(write(stacked * 2 - 1, path, fps=fps))
 
 
-def _to_uint8(video: Float[Tensor, "c t h w"], scale: int) -> Frames:
+def _to_uint8(video: Float[Tensor, "c t h w"], scale: int) -> UInt8[np.ndarray, "t scaled_h scaled_w c"]:
     if not torch.isfinite(video).all():
         raise ValueError("the video holds values that are not finite: what made it has failed; it is not written")
     bytes_ = ((video.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -206,7 +206,7 @@ def _sprite_sheet(frames: Frames, path: Path, fps: float, note: str) -> None:
     _save_png(_tiled(frames, gap=0), path, note)
 
 
-def _tiled(frames: Frames, gap: int) -> UInt8[np.ndarray, "h w c"]:
+def _tiled(frames: Frames, gap: int) -> UInt8[np.ndarray, "rows_h columns_w c"]:
     video = rearrange(torch.from_numpy(frames), "t h w c -> t c 1 h w").float() / 255
     tiled = grid(video, columns=_columns(len(frames)), gap=gap)
     return (rearrange(tiled, "c 1 h w -> h w c") * 255).round().to(torch.uint8).numpy()
