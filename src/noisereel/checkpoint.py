@@ -76,16 +76,7 @@ def load(folder: str | Path, parts: Mapping[str, nn.Module]) -> None:
     """
     folder = Path(folder)
     read_index(folder)
-    states = {}
-    for name, module in parts.items():
-        where = folder / name
-        if not where.is_dir():
-            there = ", ".join(sorted(entry.name for entry in folder.iterdir() if entry.is_dir())) or "no folders"
-            raise ValueError(f"{folder} has no part {name!r}, it has {there}: open it with the recipe it was trained by")
-        tensors = read_tensors(where / WEIGHTS)
-        check_fit(split_state(module)[0], tensors, where)
-        check_finite(tensors, where)
-        states[name] = (tensors, read_json(where / EXTRA) if (where / EXTRA).exists() else {})
+    states = {name: _read_part(folder, name, module) for name, module in parts.items()}
     for name, (tensors, extra) in states.items():
         fill(parts[name], tensors, extra)
 
@@ -223,6 +214,19 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write an object as JSON that reads well."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_part(folder: Path, name: str, module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state of a part, found to fit the module."""
+    where = folder / name
+    if not where.is_dir():
+        there = ", ".join(sorted(entry.name for entry in folder.iterdir() if entry.is_dir())) or "no folders"
+        raise ValueError(f"{folder} has no part {name!r}, it has {there}: open it with the recipe it was trained by")
+    expected, extra = split_state(module)
+    tensors = read_tensors(where / WEIGHTS)
+    check_fit(expected, tensors, where)
+    check_finite(tensors, where)
+    return tensors, read_json(where / EXTRA) if extra else {}
 
 
 def _config(module: nn.Module) -> dict[str, Any]:

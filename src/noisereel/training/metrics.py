@@ -1,0 +1,32 @@
+"""The log of a run: one JSON object a line, one line a step."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Metrics:
+    """A ``metrics.jsonl`` that can be cut back to where a checkpoint was made, so that each step stands there once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open_at(self, size: int) -> None:
+        """Make the file, and drop the lines beyond ``size`` bytes: of steps that will be done again."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.truncate(size)
+
+    def append(self, values: Mapping[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def size(self) -> int:
+        """How many bytes there are, all of them on the disk."""
+        with self.path.open("ab") as file:
+            os.fsync(file.fileno())
+            return file.tell()
