@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from noisereel.conditioning import KnownFrames, LowRes, drop_captions, every, first, resize
 from noisereel.diffusion.schedules import Rectified
 from noisereel.types import Rng, Video, generators

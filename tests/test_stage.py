@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from noisereel.codecs.pixels import Pixels
 from noisereel.conditioning import KnownFrames, LowRes, first
 from noisereel.diffusion.guidance import cfg
@@ -13,7 +15,6 @@ from noisereel.diffusion.samplers import ancestral, ddim
 from noisereel.diffusion.schedules import Cosine
 from noisereel.stage import VALIDATION_TIMES, Stage
 from noisereel.types import Batch, Cond, Known, Rng, Text, Time, Video, generators
-from torch import Tensor, nn
 
 SHAPE = (4, 8, 8)
 

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from noisereel.codecs.pixels import Pixels
 from noisereel.conditioning import LowRes
 from noisereel.diffusion.guidance import cfg
@@ -13,7 +15,6 @@ from noisereel.diffusion.schedules import Cosine
 from noisereel.stage import Stage
 from noisereel.system import System
 from noisereel.types import Cond, Rng, Text, Time, Video, generators
-from torch import Tensor, nn
 
 SHAPE = (4, 8, 8)
 LARGE = (8, 16, 16)

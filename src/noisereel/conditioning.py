@@ -7,7 +7,7 @@ input channels. Each ``Given`` makes them twice, from the clean clip in training
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -35,7 +35,7 @@ class LowRes:
     space: int = 1
     noise: float = 0.0  # time on ``schedule``, 0 clean .. 1 noise
     sample_noise: float = 0.0
-    schedule: Schedule = Cosine()
+    schedule: Schedule = field(default_factory=Cosine)
     channels: int = 3
 
     def __post_init__(self) -> None:
@@ -44,11 +44,11 @@ class LowRes:
 
     def from_clip(self, video: Video, rng: Rng) -> Hint:
         """The hint for a clean clip: made small, enlarged again, noised to a random level."""
-        height, width = video.shape[-2:]
+        frames, height, width = video.shape[-3:]
         if height % self.space or width % self.space:
-            raise ValueError(f"a {height}x{width} video cannot be made {self.space} times smaller; use multiples of {self.space}")
+            raise ValueError(f"{height}x{width} pixels cannot be made {self.space} times fewer; use multiples of {self.space}")
         small = resize(video[:, :, :: self.time], height // self.space, width // self.space)
-        return self._augment(self._enlarge(small, tuple(video.shape[-3:])), self.noise * rand(rng), rng)
+        return self._augment(self._enlarge(small, (frames, height, width)), self.noise * rand(rng), rng)
 
     def from_previous(self, video: Video, rng: Rng) -> Hint:
         """The hint for a video of the stage before: enlarged, noised to the fixed level of sampling."""
@@ -70,7 +70,9 @@ class LowRes:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownFrames:
-    """Some frames of the clip itself, zeros elsewhere, and a channel that says which: interpolation, prediction, image-to-video.
+    """Some frames of the clip itself, zeros elsewhere, and a channel that says which.
+
+    Interpolation, prediction, extension and image-to-video differ only in ``which``.
 
     Make-A-Video, section 3.3 (the masked frame interpolation network); Video LDM, section 3.2.
     """

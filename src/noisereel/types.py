@@ -68,7 +68,7 @@ class Known:
     """Frames a sample must contain, in pixels; those where ``frames`` is False may hold anything."""
 
     video: Video
-    frames: Bool[Tensor, "t"]
+    frames: Bool[Tensor, t]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Cond:
     """
 
     text: Text | None = None
-    fps: Float[Tensor, "n"] | None = None
+    fps: Float[Tensor, n] | None = None
     groups: Groups | None = None
     hint: Hint | None = None
 
@@ -91,7 +91,7 @@ class Batch:
 
     video: Video
     captions: list[str | None]  # n; None where the clip has no caption
-    fps: Float[Tensor, "n"]
+    fps: Float[Tensor, n]
     groups: Groups | None = None
     index: tuple[int, ...] = ()  # b; the samples' numbers in their source, to name a batch that went wrong
 
@@ -137,8 +137,13 @@ class Backbone(Protocol):
 class Codec(Protocol):
     """Video to latent video and back, scaling included: outside a codec every tensor has about unit variance."""
 
-    channels: int
-    stride: tuple[int, int, int]  # time, height, width
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        """How many frames, rows and columns of the video one position of the latent stands for."""
+        ...
 
     def encode(self, video: Video) -> Latent: ...
 
@@ -159,7 +164,8 @@ class TextEncoder(Protocol):
 class Given(Protocol):
     """What a stage receives from before it: made from the clean clip in training, from the previous stage in sampling."""
 
-    channels: int
+    @property
+    def channels(self) -> int: ...
 
     def from_clip(self, video: Video, rng: Rng) -> Hint: ...
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from noisereel.codecs.pixels import Pixels
 
 
