@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from noisereel.text.small import SmallTextEncoder
 from noisereel.types import Text
@@ -18,7 +19,7 @@ CAPTIONS = [
 @pytest.fixture
 def encoder() -> SmallTextEncoder:
     torch.manual_seed(0)
-    encoder = SmallTextEncoder(vocabulary=300, dim=32, depth=2, heads=4, max_length=40)
+    encoder = SmallTextEncoder(vocabulary_size=300, dim=32, depth=2, heads=4, max_length=40)
     encoder.learn_words(CAPTIONS)
     return encoder
 
@@ -67,6 +68,14 @@ def test_pooling_ignores_padding(encoder: SmallTextEncoder) -> None:
     other = torch.where(attend[..., None], tokens, torch.randn(1, 8, 32))
     assert torch.equal(encoder.pool(tokens, attend), encoder.pool(other, attend))
     assert not torch.allclose(encoder.pool(tokens, attend), encoder.pool(tokens, attend.roll(1, 1)))
+
+
+def test_attention_is_scaled_dot_product_attention(encoder: SmallTextEncoder) -> None:
+    torch.manual_seed(1)
+    block, x, attend = encoder.blocks[0], torch.randn(2, 8, 32), torch.arange(8) < torch.tensor([[5], [8]])
+    q, k, v = (part.unflatten(2, (4, 8)).transpose(1, 2) for part in block.qkv(x).chunk(3, dim=2))
+    mixed = scaled_dot_product_attention(q, k, v, attn_mask=attend[:, None, None])
+    torch.testing.assert_close(block._attention(x, attend), block.out(mixed.transpose(1, 2).flatten(2)))
 
 
 def test_the_order_of_words_matters(encoder: SmallTextEncoder) -> None:
@@ -122,7 +131,7 @@ def test_a_rebuilt_encoder_is_the_same(encoder: SmallTextEncoder) -> None:
 
 
 def test_a_vocabulary_too_large_for_the_network_is_refused(encoder: SmallTextEncoder) -> None:
-    larger = SmallTextEncoder(vocabulary=320, dim=32)
+    larger = SmallTextEncoder(vocabulary_size=320, dim=32)
     larger.learn_words([" ".join(f"word{number}" for number in range(100))])
     with pytest.raises(ValueError, match="320 tokens, the text encoder room for 300"):
         encoder.set_extra_state(larger.get_extra_state())

@@ -25,15 +25,17 @@ class SmallTextEncoder(nn.Module):
     module's extra state, so that a checkpoint carries it.
     """
 
-    def __init__(self, vocabulary: int = 1024, dim: int = 128, depth: int = 2, heads: int = 4, max_length: int = 64) -> None:
+    def __init__(
+        self, vocabulary_size: int = 1024, dim: int = 128, depth: int = 2, heads: int = 4, max_length: int = 64
+    ) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"the width of the text encoder must be a multiple of its {heads} heads, given {dim}")
-        self.config = {"vocabulary": vocabulary, "dim": dim, "depth": depth, "heads": heads, "max_length": max_length}
+        self.config = {"vocabulary_size": vocabulary_size, "dim": dim, "depth": depth, "heads": heads, "max_length": max_length}
         self.dim = self.pooled_dim = dim
         self.max_length = max_length
-        self.vocabulary = Vocabulary.learn([], vocabulary)
-        self.token = nn.Embedding(vocabulary, dim)
+        self.vocabulary = Vocabulary.learn([], vocabulary_size)
+        self.token = nn.Embedding(vocabulary_size, dim)
         self.position = nn.Embedding(max_length, dim)
         for table in (self.token, self.position):
             nn.init.normal_(table.weight, std=EMBEDDING_STD)
@@ -57,7 +59,7 @@ class SmallTextEncoder(nn.Module):
 
     def learn_words(self, captions: Iterable[str]) -> None:
         """Learn tokens and words from the training captions; once, before training, for it renumbers the tokens."""
-        self.vocabulary = Vocabulary.learn(captions, self.config["vocabulary"])
+        self.vocabulary = Vocabulary.learn(captions, self.token.num_embeddings)
 
     def length(self, prompt: str) -> int:
         """How many tokens a prompt has; what is beyond ``max_length`` is not read."""
@@ -71,11 +73,9 @@ class SmallTextEncoder(nn.Module):
         return self.vocabulary.to_json()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        vocabulary = Vocabulary.from_json(state)
-        if len(vocabulary) > self.config["vocabulary"]:
-            raise ValueError(
-                f"the stored vocabulary has {len(vocabulary)} tokens, the text encoder room for {self.config['vocabulary']}"
-            )
+        vocabulary, room = Vocabulary.from_json(state), self.token.num_embeddings
+        if len(vocabulary) > room:
+            raise ValueError(f"the stored vocabulary has {len(vocabulary)} tokens, the text encoder room for {room}")
         self.vocabulary = vocabulary
 
     def _padded(self, prompts: Sequence[str | None]) -> tuple[Int[Tensor, "n l"], Bool[Tensor, "n l"]]:
@@ -117,13 +117,13 @@ class Block(nn.Module):
         # Written out: PyTorch's fused kernel is ten times slower backwards in bf16 on a CPU for 16 tokens (43 ms to 4 ms).
         scores = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
         weights = scores.masked_fill(~attend[:, None, None, :], -torch.inf).softmax(dim=-1)
-        return self.out(rearrange(weights.to(v.dtype) @ v, "n heads l c -> n l (heads c)"))
+        return self.out(rearrange(weights @ v, "n heads l c -> n l (heads c)"))
 
 
 class AttentionPool(nn.Module):
     """One vector from many tokens: each head's share is the mean of values under learned weights.
 
-    VDM pools its token embeddings by attention (Ho et al. 2022, appendix A).
+    VDM pools its token embeddings by attention (Ho et al. 2022).
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -136,5 +136,5 @@ class AttentionPool(nn.Module):
     def forward(self, tokens: Float[Tensor, "n l d"], attend: Bool[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         weights = self.score(tokens).masked_fill(~attend[..., None], -torch.inf).softmax(dim=1)
         values = rearrange(self.value(tokens), "n l (heads c) -> n l heads c", heads=self.heads)
-        pooled = einsum(weights.to(values.dtype), values, "n l heads, n l heads c -> n heads c")
+        pooled = einsum(weights, values, "n l heads, n l heads c -> n heads c")
         return self.norm(rearrange(pooled, "n heads c -> n (heads c)"))
