@@ -73,6 +73,12 @@ def test_package_inits_are_empty() -> None:
     assert [str(path.relative_to(SOURCE)) for path in inits if path.read_text().strip()] == []
 
 
+def test_the_documentation_shows_the_same_rows() -> None:
+    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text()
+    shown = re.findall(r"^\| \d \| ([^|]+) \|", page, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", row)) for row in shown] == list(ROWS)
+
+
 @pytest.mark.parametrize(
     ("unit", "source"),
     [
