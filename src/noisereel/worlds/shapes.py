@@ -168,17 +168,17 @@ def render(scene: Scene, frames: int, height: int, width: int, fps: float, begin
     x, y, radius = scene.state(times)
     scale = min(height, width)
     x, y, radius = x * scale + (width - scale) / 2, y * scale + (height - scale) / 2, radius * scale
-    ground, colour = _pixel(GROUNDS[scene.ground]), _pixel(COLOURS[scene.colour])
+    ground, colour = pixel(GROUNDS[scene.ground]), pixel(COLOURS[scene.colour])
     video = np.empty((3, frames, height, width), np.float32)
     video[:] = ground[:, None, None, None]
-    top, left, cover = _patches(OUTLINES[scene.shape], x, y, radius, (height, width))
-    patches = cover * (colour - ground)[:, None, None, None]
+    top, left, cover = patches(OUTLINES[scene.shape], x, y, radius, (height, width))
+    paint = cover * (colour - ground)[:, None, None, None]
     for frame, (i, j) in enumerate(zip(top, left, strict=True)):
-        video[:, frame, i : i + cover.shape[1], j : j + cover.shape[2]] += patches[:, frame]
+        video[:, frame, i : i + cover.shape[1], j : j + cover.shape[2]] += paint[:, frame]
     return torch.from_numpy(video)
 
 
-def _patches(
+def patches(
     outline: Outline, x: np.ndarray, y: np.ndarray, radius: np.ndarray, size: tuple[int, int]
 ) -> tuple[list[int], list[int], Float[np.ndarray, "t p q"]]:
     """The shape's coverage in a window around it, and the windows' top left corners: most of a frame is ground."""
@@ -193,7 +193,7 @@ def _patches(
     return top.tolist(), left.tolist(), cover
 
 
-def _pixel(colour: tuple[int, int, int]) -> Float[np.ndarray, " 3"]:
+def pixel(colour: tuple[int, int, int]) -> Float[np.ndarray, " 3"]:
     return np.array(colour, np.float32) / 127.5 - 1
 
 
