@@ -164,7 +164,7 @@ def reconstruct(
     a whole video, of which the rest is not looked at), or the operator that made ``known`` from a clean video (down-sampling,
     for super-resolution). What a mask covers is replaced by ``known`` noised anew at each call: the replacement method,
     which is all that happens at ``weight`` 0. The rest of the estimate moves against the gradient of the squared error of
-    what is known. Wrappers may be nested; the terms add.
+    what is known. To agree with several things at once, nest the wrappers.
     """
     if not isinstance(seen, Tensor):
         operator = seen

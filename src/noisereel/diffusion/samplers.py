@@ -72,7 +72,6 @@ Advance = Callable[[Walk, Moment, Rung, list[Moment]], Video]
 Correct = Callable[[Walk, Moment, list[Moment]], Video]
 
 
-@torch.no_grad()
 def _descend(
     denoiser: Denoiser, x: Video, ladder: Ladder, rng: Rng, *, advance: Advance, correct: Correct | None = None
 ) -> Iterator[Step]:
@@ -81,11 +80,12 @@ def _descend(
     walk = Walk(denoiser=denoiser, rng=rng)
     before: list[Moment] = []
     for index, (here, there) in enumerate(pairwise(rungs)):
-        now = walk.look(x, here)
-        if correct is not None and before:
-            now = replace(now, x=correct(walk, now, before))
-        # A clean rung has room for one answer only, and there every formula would need a limit.
-        x = advance(walk, now, there, before) if there.sigma else now.clean
+        with torch.no_grad():  # not around the loop: it would hold in the caller's code between the steps
+            now = walk.look(x, here)
+            if correct is not None and before:
+                now = replace(now, x=correct(walk, now, before))
+            # A clean rung has room for one answer only, and there every formula would need a limit.
+            x = advance(walk, now, there, before) if there.sigma else now.clean
         before = [now, *before[:1]]
         yield Step(index=index, total=len(rungs) - 1, t=there.t, x=x, clean=now.clean)
 
