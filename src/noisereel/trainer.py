@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Generator, Tensor
 
 from noisereel import checkpoint
 from noisereel.data import writer
-from noisereel.data.mix import prefetch
+from noisereel.data.mix import Mix, prefetch
 from noisereel.training import ema
 from noisereel.training.blame import first_bad_module
 from noisereel.training.learner import Learner
@@ -184,8 +184,12 @@ class Trainer:
 
     def export(self, folder: str | Path, index: Mapping[str, Any], *, dtype: torch.dtype | None = None) -> None:
         """Write the target's parts with averaged weights as a model folder (see ``checkpoint.save``)."""
-        with self.learner.averaged():
+        with self.learner.ema.applied():
             checkpoint.save(folder, self.parts, index, dtype=dtype)
+
+    def adopt_average(self) -> None:
+        """Make the averaged weights the target's own: for what comes after this phase. The trainer's work is then over."""
+        self.learner.ema.adopt()
 
     def _advance(self, batches: list[Batch], begun: float, first: int) -> Progress:
         """One optimiser step, and what is due after it. The session began at time ``begun`` with ``first`` clips."""
@@ -248,7 +252,8 @@ class Trainer:
     def _draws(self) -> Iterator[Batch]:
         start = self.step * self.phase.accumulate
         if self.workers:
-            return prefetch(self.phase.data, start=start, stop=sys.maxsize, workers=self.workers)
+            mix = cast(Mix, self.phase.data)  # any function of the draw that a process can be sent will do
+            return prefetch(mix, start=start, stop=sys.maxsize, workers=self.workers)
         return map(self.phase.data, count(start))
 
     def _due(self, every: int, before: int) -> bool:

@@ -37,7 +37,7 @@ class Ema:
         _copy(self.parameters, self.average)
 
 
-def decay(half_life: float, seen: int, batch: int) -> float:
+def decay(half_life: int, seen: int, batch: int) -> float:
     """How much of the average survives a step of ``batch`` clips after ``seen`` (Karras et al. 2022, appendix F.2).
 
     All three are in clips. A half-life of 0 keeps no average: it is 0.

@@ -57,9 +57,11 @@ class Learner:
         """Averaged weights, no dropout and no gradients within the block."""
         for part in self.parts.values():
             part.eval()
-        with torch.no_grad(), self.ema.applied():
-            yield
-        self.train()
+        try:
+            with torch.no_grad(), self.ema.applied():
+                yield
+        finally:
+            self.train()
 
     def state(self) -> dict[str, Tensor]:
         """``ema/<name>`` and ``adam/<slot>/<name>``, without the weights."""
