@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisereel.diffusion.process import Diffusion
+from noisereel.diffusion.process import Diffusion, noise_on_device
 from noisereel.diffusion.schedules import Cosine, LinearBeta, Rectified, Schedule
 from noisereel.diffusion.targets import PREDICTS, Predicts
-from noisereel.diffusion.times import like, logit_normal, min_snr
+from noisereel.diffusion.times import ladder, like, logit_normal, min_snr
 from noisereel.types import Cond, Time, Video, generators, randn
 
 ZERO_TERMINAL = LinearBeta(start=8.5e-4, end=0.012, scaled=True, zero_terminal=True)
@@ -45,6 +45,15 @@ def test_targets_are_those_of_the_papers() -> None:
     flow = Diffusion(schedule=Rectified(), predicts="flow")
     rate = (flow.noise(x0, t, eps) - flow.noise(x0, t - 1e-6, eps)) / 1e-6
     torch.testing.assert_close(flow.target(x0, eps, t), rate, rtol=0, atol=1e-7)
+
+
+def test_a_process_made_on_the_meta_device_works() -> None:
+    """Models are built there to count their parameters."""
+    with torch.device("meta"):
+        diffusion = Diffusion(schedule=LinearBeta(steps=100), predicts="eps")
+        rungs = ladder(diffusion.schedule, 5, "log_snr")
+    assert rungs.t.device.type == "cpu"
+    assert diffusion.schedule(torch.tensor(0.5)).alpha.isfinite()
 
 
 @pytest.mark.parametrize("schedule", [Rectified(), ZERO_TERMINAL])
@@ -138,3 +147,12 @@ def test_denoiser_hands_the_network_what_it_is_told_and_its_conditions() -> None
     Diffusion(schedule=Cosine(), tells="log_snr").denoiser(net, cond)(x, torch.tensor([0.5, 1.0]))
     torch.testing.assert_close(seen[0], torch.tensor([0.5, 1.0]))
     assert seen[1] is cond
+
+
+def test_noise_on_a_device_belongs_to_the_sample() -> None:
+    whole = noise_on_device(torch.zeros(4, 3, 8, 16, 16), generators(0, range(4)))
+    assert torch.equal(noise_on_device(torch.zeros(1, 3, 8, 16, 16), generators(0, [2]))[0], whole[2])
+    assert whole.std().item() == pytest.approx(1, abs=0.02)
+    assert whole.flatten(1).double().corrcoef().fill_diagonal_(0).abs().max() < 0.06
+    rng = generators(0, [0])
+    assert not torch.equal(*(noise_on_device(whole[:1], rng) for _ in range(2)))

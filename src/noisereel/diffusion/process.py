@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from einops import reduce
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from noisereel.diffusion.schedules import Schedule, spread
 from noisereel.diffusion.targets import PREDICTS as PREDICTS
@@ -34,7 +34,7 @@ class Diffusion:
     tells: Literal["time", "log_snr"] = "time"
 
     def __post_init__(self) -> None:
-        if self.predicts == "eps" and self.schedule(torch.ones(1)).alpha == 0:
+        if self.predicts == "eps" and self.schedule(torch.ones(1, device="cpu")).alpha == 0:
             raise ValueError(
                 f"eps says nothing about the video at t = 1, where {self.schedule} leaves no signal; predict v, x0 or flow"
             )
@@ -70,7 +70,7 @@ class Diffusion:
     def loss_at(self, net: Network, x0: Video, cond: Cond, t: Time, rng: Rng) -> Float[Tensor, "b"]:
         """The same at given times."""
         t = t.to(x0.device)
-        eps = randn(rng, *x0.shape[1:]).to(x0.device)
+        eps = randn(rng, *x0.shape[1:]) if x0.device.type == "cpu" else noise_on_device(x0, rng)
         out = net(self.noise(x0, t, eps), self.tell(t), cond)
         error = out.float() - self.target(x0, eps, t).float()
         mean = reduce(error**2, "b c t h w -> b", "mean")
@@ -89,3 +89,15 @@ class Diffusion:
         if self.tells == "time":
             return t
         return ((20 - self.schedule(t).log_snr) / 40).clamp(0, 1)
+
+
+def noise_on_device(x0: Video, rng: Rng) -> Video:
+    """Training noise drawn where ``x0`` is, each sample's from its own generator by way of a seed.
+
+    A CPU draws normal numbers more slowly than an accelerator trains on them. Unlike ``randn`` it differs between devices.
+    """
+    eps = torch.empty_like(x0, dtype=torch.float32)
+    local = Generator(x0.device)
+    for row, generator in zip(eps, rng, strict=True):
+        row.normal_(generator=local.manual_seed(int(torch.randint(2**62, (), generator=generator))))
+    return eps

@@ -56,8 +56,8 @@ class Cosine:
     shift: float = 0.0
 
     def __call__(self, t: Float[Tensor, "*time"]) -> Level:
-        clean, noise = _angle(torch.tensor([self.log_snr_max, self.log_snr_min], dtype=torch.float64, device=t.device))
-        level = _on_circle(torch.lerp(clean, noise, t.double()))
+        clean, noise = (math.atan(math.exp(-log_snr / 2)) for log_snr in (self.log_snr_max, self.log_snr_min))
+        level = _on_circle((1 - t.double()) * clean + t.double() * noise)
         ratio = math.exp(self.shift / 2)
         scale = torch.hypot(ratio * level.alpha, level.sigma)
         return _cast(ratio * level.alpha / scale, level.sigma / scale, t)
@@ -93,13 +93,15 @@ class LinearBeta:
     @cached_property
     def _log_snr(self) -> Float[Tensor, "k"]:
         power = 2 if self.scaled else 1
-        beta = torch.linspace(self.start ** (1 / power), self.end ** (1 / power), self.steps, dtype=torch.float64) ** power
+        start, end = self.start ** (1 / power), self.end ** (1 / power)
+        # On the CPU even where a model is being built on the meta device: the table outlives that.
+        beta = torch.linspace(start, end, self.steps, dtype=torch.float64, device="cpu") ** power
         log_snr = torch.logit((1 - beta).cumprod(0)) + self.shift
         if self.zero_terminal:
             alpha = log_snr.sigmoid().sqrt()
             alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
             log_snr = torch.logit(alpha**2)
-        return torch.cat([log_snr.new_tensor([math.inf]), log_snr])
+        return torch.cat([log_snr.new_full((1,), math.inf), log_snr])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,8 @@ def ladder(schedule: Schedule, steps: int, spacing: Spacing = "time") -> Ladder:
     """
     if steps < 1:
         raise ValueError(f"a ladder of {steps} steps leads nowhere; give at least 1")
-    return at_times(schedule, torch.cat([_SPACINGS[spacing](schedule, steps), torch.zeros(1, dtype=torch.float64)]))
+    with torch.device("cpu"):  # even where a model is being built on the meta device
+        return at_times(schedule, torch.cat([_SPACINGS[spacing](schedule, steps), torch.zeros(1, dtype=torch.float64)]))
 
 
 def at_times(schedule: Schedule, t: Float[Tensor, "s"]) -> Ladder:
