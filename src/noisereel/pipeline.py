@@ -18,7 +18,7 @@ from noisereel import __version__, checkpoint
 from noisereel.diffusion.guidance import cfg
 from noisereel.recipes.plan import rebuild
 from noisereel.system import Moment, System
-from noisereel.types import Known, Rng, Video
+from noisereel.types import Rng, Video
 
 OutputType = Literal["pil", "np", "pt", "latent"]
 WEIGHTS = (Path(__file__).parent / "weights", Path(__file__).parents[2] / "weights")  # in the wheel, in a checkout
@@ -116,17 +116,17 @@ class TextToVideo:
         for each video is drawn, so a video depends on its own seed and on nothing else in the call.
 
         Raises:
-            ValueError: an empty prompt, an illegal size, or lists of different lengths.
+            ValueError: an empty prompt, one with more tokens than the model reads (or than ``max_sequence_length``), an illegal
+                size, or lists of different lengths.
         """
-        prompts = repeated(prompt, num_videos_per_prompt, max_sequence_length)
+        prompts = repeated(prompt, num_videos_per_prompt)
         negative = None if negative_prompt is None else matched(negative_prompt, prompts, num_videos_per_prompt)
-        system = self.tuned(num_inference_steps, guidance_scale)
-        frames, rows, columns = system.first.shape
-        moments = system.sample(
+        self.check_lengths([*prompts, *(negative or [])], max_sequence_length)
+        moments = self.tuned(num_inference_steps, guidance_scale).sample(
             prompts,
             seeded(generator, len(prompts)),
             negative=negative,
-            shape=(num_frames or frames, height or rows, width or columns),
+            shape=self.shape(num_frames, height, width),
             noise=latents,
         )
         last = None
@@ -159,10 +159,53 @@ class TextToVideo:
             changes["guide"] = cfg(guidance)
         return self.system.with_options(**changes)
 
+    def shape(self, frames: int | None = None, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """Frames, height and width of a video to make; the model's own where not given.
+
+        Raises:
+            ValueError: more frames than the model makes at once, or a size it cannot make; says which it can.
+        """
+        own = self.system.first.shape
+        frames, height, width = (
+            mine if asked is None else asked for asked, mine in zip((frames, height, width), own, strict=True)
+        )
+        if frames > own[0]:
+            raise ValueError(
+                f"this model makes {own[0]} frames at once, not {frames}; --extend {frames} (System.extend) goes on from them"
+            )
+        self.system.first.latent_shape((frames, height, width))
+        return frames, height, width
+
+    def check_lengths(self, prompts: Sequence[str], limit: int | None = None) -> None:
+        """Refuse prompts that would not be read to their end.
+
+        Raises:
+            ValueError: more tokens than ``limit``, or than the text encoder reads; says how many there are.
+        """
+        encoder: Any = self.system.first.text
+        if not hasattr(encoder, "length"):
+            return
+        most = min(encoder.max_length, limit or encoder.max_length)
+        for prompt in prompts:
+            if (tokens := encoder.length(prompt)) > most:
+                raise ValueError(
+                    f"the prompt has {tokens} tokens ({len(prompt)} characters) and the model reads {most}; shorten it"
+                )
+
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of the prompt that the model never saw in training."""
         encoder = self.system.first.text
         return encoder.unknown_words(prompt) if hasattr(encoder, "unknown_words") else []
+
+    def known_words(self) -> list[str]:
+        """Words the model saw in training; empty for a text encoder that came trained."""
+        encoder = self.system.first.text
+        return sorted(encoder.vocabulary.words) if hasattr(encoder, "vocabulary") else []
+
+
+def shipped() -> list[str]:
+    """The names of the models that came with the package."""
+    return sorted({index.parent.name for weights in WEIGHTS for index in weights.glob("*/model_index.json")})
 
 
 def locate(name: str | Path) -> Path:
@@ -176,8 +219,9 @@ def locate(name: str | Path) -> Path:
     for weights in WEIGHTS:
         if (weights / str(name) / "model_index.json").exists():
             return weights / str(name)
-    shipped = sorted({folder.name for weights in WEIGHTS if weights.is_dir() for folder in weights.iterdir() if folder.is_dir()})
-    problem = f"no model at {str(name)!r}: it is not a folder, nor a shipped model ({', '.join(shipped) or 'none here'})"
+    problem = (
+        f"no model at {str(name)!r}: it is not a folder, nor a shipped model ({', '.join(shipped()) or 'there are none here'})"
+    )
     if not isinstance(name, str) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(problem)
     from huggingface_hub import snapshot_download
@@ -188,7 +232,7 @@ def locate(name: str | Path) -> Path:
         raise ValueError(f"{problem}, and the hub did not give it ({type(error).__name__})") from error
 
 
-def repeated(prompt: str | Sequence[str], copies: int, longest: int | None = None) -> list[str]:
+def repeated(prompt: str | Sequence[str], copies: int) -> list[str]:
     """Each prompt ``copies`` times, checked.
 
     Raises:

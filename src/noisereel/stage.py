@@ -14,7 +14,7 @@ from noisereel.diffusion.guidance import Guide, cfg, reconstruct
 from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.samplers import Sampler, ancestral
 from noisereel.diffusion.times import ladder
-from noisereel.types import Backbone, Batch, Codec, Cond, Denoiser, Given, Hint, Known, Loss, Rng, Step, TextEncoder, Video, randn
+from noisereel.types import Backbone, Batch, Codec, Cond, Given, Hint, Known, Latent, Loss, Rng, Step, TextEncoder, Video, randn
 
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -58,6 +58,7 @@ class Stage:
         *_, last = self.sample(prompts, None, rng)
         return self.decode(last.x)
 
+    @torch.no_grad()
     def sample(
         self,
         prompts: Sequence[str | None],
@@ -66,7 +67,7 @@ class Stage:
         *,
         negative: Sequence[str | None] | None = None,
         shape: tuple[int, int, int] | None = None,
-        noise: Video | None = None,
+        noise: Latent | None = None,
         known: Known | None = None,
     ) -> Iterator[Step]:
         """Denoise one latent video for each prompt; the last step's ``x`` is the result, for ``decode``.
@@ -88,19 +89,19 @@ class Stage:
         denoiser = self.guide(self.diffusion.denoiser(self.net, text), self.diffusion.denoiser(self.net, null))
         if known is not None:
             clean = self._encode(known.video)
-            mask = known.frames[None, None, :, None, None].to(clean.device).expand_as(clean)
+            mask = known.frames[None, None, :, None, None].to(clean.device)
             denoiser = reconstruct(denoiser, self.diffusion.schedule, clean, mask, self.reconstruction, rng)
-        x = randn(rng, *self.latent_shape(shape or self.shape)).to(self.device) if noise is None else noise
-        return self._steps(denoiser, x, rng)
+        start = self._start(shape or self.shape, noise, rng)
+        return self.sampler(denoiser, start, ladder(self.diffusion.schedule, self.steps), rng)
 
-    def decode(self, latent: Video) -> Video:
+    def decode(self, latent: Latent) -> Video:
         """Pixels in [-1, 1].
 
         Raises:
             ValueError: latents that are not finite.
         """
         if not bool(torch.isfinite(latent).all()):
-            raise ValueError("sampling gave values that are not finite (NaN or infinity); try more steps, less guidance, or fp32")
+            raise ValueError("sampling gave values that are not finite (NaN or infinity): try more steps, less guidance, fp32")
         with torch.no_grad():
             return self.codec.decode(latent).clamp(-1, 1)
 
@@ -110,12 +111,21 @@ class Stage:
         Raises:
             ValueError: a size of zero, or one the codec's stride does not divide; says which sizes would do.
         """
-        for name, size, stride in zip(("frames", "height", "width"), shape, self.codec.stride, strict=True):
+        strides = self.legal_multiples()
+        for name, size, stride in zip(("frames", "height", "width"), shape, strides, strict=True):
             if size < 1 or size % stride:
-                legal = f"{max(size // stride, 1) * stride} or {(max(size, 0) // stride + 1) * stride}" if stride > 1 else "1 or more"
-                raise ValueError(f"{name} must be a positive multiple of {stride}, not {size}; use {legal}")
+                below, above = size // stride * stride, (max(size, 0) // stride + 1) * stride
+                near = f"{below} or {above}" if below > 0 else f"{above}"
+                legal = f"a multiple of {stride}, such as {near}" if stride > 1 else "1 or more"
+                raise ValueError(f"{name} {size} will not do: this model takes {legal}")
         frames, height, width = (size // stride for size, stride in zip(shape, self.codec.stride, strict=True))
         return self.codec.channels, frames, height, width
+
+    def legal_multiples(self) -> tuple[int, int, int]:
+        """Frames, height and width of a video are multiples of these: the codec's stride times the network's."""
+        time, height, width = self.codec.stride
+        space = getattr(self.net, "multiple", 1)  # of a network that halves its input again and again
+        return time, height * space, width * space
 
     @property
     def device(self) -> torch.device:
@@ -130,7 +140,7 @@ class Stage:
         """Everything that asks for a gradient, in one group."""
         return [{"params": [p for part in self.parts().values() for p in part.parameters() if p.requires_grad]}]
 
-    def _encode(self, video: Video) -> Video:
+    def _encode(self, video: Video) -> Latent:
         with torch.no_grad():
             return self.codec.encode(video)
 
@@ -146,9 +156,14 @@ class Stage:
             raise ValueError("this stage works on the video of a stage before it, and was given none")
         return self.given.from_previous(previous, rng)
 
+    def _start(self, shape: tuple[int, int, int], noise: Latent | None, rng: Rng) -> Latent:
+        """What sampling starts from: the caller's noise if it fits, or noise of each sample's own generator."""
+        wanted = self.latent_shape(shape)
+        if noise is None:
+            return randn(rng, *wanted).to(self.device)
+        if noise.shape != (len(rng), *wanted):
+            raise ValueError(f"the latents have shape {list(noise.shape)}, not {[len(rng), *wanted]}")
+        return noise.to(self.device)
+
     def _rates(self, count: int) -> torch.Tensor:
         return torch.full((count,), self.fps, device=self.device)
-
-    @torch.no_grad()
-    def _steps(self, denoiser: Denoiser, x: Video, rng: Rng) -> Iterator[Step]:
-        yield from self.sampler(denoiser, x, ladder(self.diffusion.schedule, self.steps), rng)

@@ -43,28 +43,50 @@ class System:
                 video = stage.decode(step.x) if done else None
                 yield Moment(stage=name, number=number, stages=len(self.stages), step=step, video=video)
 
-    def extend(self, video: Video, prompts: Sequence[str | None], rng: Rng, *, frames: int, keep: int) -> Iterator[Moment]:
-        """Make ``video`` at least ``frames`` long: again and again the last ``keep`` frames are known and the rest is sampled.
+    def extend(
+        self, video: Video, prompts: Sequence[str | None], rng: Rng, *, frames: int, keep: int, **options: Any
+    ) -> Iterator[Moment]:
+        """Make ``video`` ``frames`` long: again and again its last ``keep`` frames are known and the rest is sampled.
 
         Autoregressive extension by reconstruction guidance (VDM, section 3.1). The last moment's ``video`` is the whole.
 
         Raises:
             ValueError: ``keep`` is not between 1 and one less than the length the first stage makes.
         """
-        length, height, width = self.first.shape
+        length = self.first.shape[0]
         if not 1 <= keep < length:
             raise ValueError(f"extension keeps between 1 and {length - 1} frames of {length}, not {keep}")
         keep = min(keep, video.shape[2])
         while video.shape[2] < frames:
-            tail = video[:, :, -keep:]
-            known = Known(
-                video=torch.cat([tail, tail.new_zeros(*tail.shape[:2], length - keep, height, width)], dim=2),
-                frames=torch.arange(length) < keep,
-            )
-            for moment in self.sample(prompts, rng, known=known):
+            known = spread(video[:, :, -keep:], length, every=1)
+            for moment in self.sample(prompts, rng, known=known, shape=tuple(known.video.shape[2:]), **options):
                 if moment.video is not None:
-                    video = torch.cat([video, moment.video[:, :, keep:]], dim=2)[:, :, :frames]
+                    video = torch.cat([video, moment.video[:, :, keep:].to(video)], dim=2)[:, :, :frames]
                     moment = replace(moment, video=video)
+                yield moment
+
+    def between(self, video: Video, prompts: Sequence[str | None], rng: Rng, *, every: int, **options: Any) -> Iterator[Moment]:
+        """Fill in ``every - 1`` frames between each two of ``video``, as many at a time as the first stage makes.
+
+        Interpolation by reconstruction guidance (VDM, section 3.1). The last moment's ``video`` is the whole, in which every
+        ``every``-th frame is the given one.
+
+        Raises:
+            ValueError: fewer than two frames, or so many to fill that the first stage's length does not hold two known ones.
+        """
+        length, count = self.first.shape[0], video.shape[2]
+        held = (length - 1) // every + 1 if every >= 2 else 0  # known frames in what is made at once
+        if count < 2 or held < 2:
+            raise ValueError(f"{every - 1} frames between each two of {count}: give 2 frames or more, and 1 to {length - 2}")
+        whole = video[:, :, :1]
+        for start in range(0, count - 1, held - 1):
+            given = video[:, :, start : start + held]
+            known = spread(given, length, every)
+            for moment in self.sample(prompts, rng, known=known, shape=tuple(known.video.shape[2:]), **options):
+                if moment.video is not None:
+                    filled = torch.where(known.frames[:, None, None].to(video.device), known.video, moment.video.to(video))
+                    whole = torch.cat([whole, filled[:, :, 1 : (given.shape[2] - 1) * every + 1]], dim=2)
+                    moment = replace(moment, video=whole)
                 yield moment
 
     @property
@@ -86,3 +108,12 @@ class System:
         if len(self.stages) == 1:
             return self.first.parts()
         return {f"{name}_{part}": module for name, stage in self.stages.items() for part, module in stage.parts().items()}
+
+
+def spread(video: Video, length: int, every: int) -> Known:
+    """The frames of ``video`` as every ``every``-th of ``length``, from the first on; blank where nothing is known."""
+    frames = torch.zeros(length, dtype=torch.bool)
+    frames[: video.shape[2] * every : every] = True
+    blank = video.new_zeros(*video.shape[:2], length, *video.shape[3:])
+    blank[:, :, frames] = video
+    return Known(video=blank, frames=frames)

@@ -1,0 +1,72 @@
+"""The command ``noisereel``: finds the verb, runs it, prints what it returns, and turns a user's mistake into one line."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from noisereel import __version__
+from noisereel.cli.parsing import close_match
+
+# Verb -> what it does. Each is a module of this folder, imported only when it is asked for, so that help costs no torch.
+VERBS = {
+    "generate": "make a video (or an image) from a sentence",
+    "train": "train a recipe, from nothing or from where it stopped",
+    "evaluate": "measure how well a model follows its prompts",
+    "show": "what a model or a generated file says about itself",
+    "env": "versions, processor features and devices, for a bug report",
+}
+
+HELP = """usage: noisereel VERB ... [--json]
+
+Text-to-video diffusion: generate with the shipped model, or train your own.
+
+{verbs}
+
+  noisereel VERB --help      a verb's own options
+  noisereel --version
+  noisereel generate "a red circle moves to the left" -o circle.mp4"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0; 2 after a user's mistake, told in one line; 130 when interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return dispatch(given)
+    except KeyboardInterrupt:
+        return failed("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        return failed(str(error) or type(error).__name__, 2)
+
+
+def dispatch(given: list[str]) -> int:
+    """Find the verb and run it."""
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP.format(verbs="\n".join(f"  {verb:10} {what}" for verb, what in VERBS.items())))
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(f"noisereel {__version__}")
+        return 0
+    verb, *rest = given
+    if verb not in VERBS:
+        raise ValueError(f"there is no verb {verb!r}{close_match(verb, VERBS)}; the verbs are {', '.join(VERBS)}")
+    module: Any = importlib.import_module(f"noisereel.cli.{verb}")
+    options = module.parse(rest)
+    if options is None:  # help was asked for, and given
+        return 0
+    result = module.run(options)
+    print(json.dumps(result) if options.json else module.told(result))
+    return 0
+
+
+def failed(problem: str, code: int) -> int:
+    """Say what went wrong, in one line on stderr."""
+    print(f"noisereel: {' '.join(problem.split())}", file=sys.stderr)
+    return code

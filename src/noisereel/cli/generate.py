@@ -1,0 +1,167 @@
+"""``noisereel generate``: sentences in, files out."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noisereel import __version__
+from noisereel.cli.clock import Clock
+from noisereel.cli.device import pick
+from noisereel.cli.parsing import Parser
+from noisereel.cli.progress import progress
+
+if TYPE_CHECKING:  # torch takes a second to import, and help needs none of it
+    from noisereel.cli.job import Job
+    from noisereel.pipeline import TextToVideo
+
+AT_ONCE = 8  # videos sampled together: more costs memory and gains little
+
+
+def parse(arguments: Sequence[str]) -> Namespace | None:
+    """The verb's options."""
+    parser = Parser("generate", "Make a video from a sentence, or an image with --frames 1.")
+    add = parser.add_argument
+    add("prompt", nargs="+", metavar="PROMPT", help="what to show, in quotes; several make several videos")
+    add("-o", "--output", type=Path, metavar="FILE", help="its ending says the format: mp4 (out.mp4 if not given), webm, gif, webp, apng, or png for a contact sheet; several videos are numbered")  # fmt: skip # noqa: E501
+    add("--model", default="default", help="a shipped model, a folder, or a name on the Hugging Face hub")
+    add("--seed", type=int, help="of the first video, the others count up from it; random and printed if not given")
+    add("--count", type=int, default=1, metavar="N", help="videos for each prompt")
+    add("--steps", type=int, metavar="N", help="sampling steps: more is slower and finer")
+    add("--guidance", type=float, metavar="SCALE", help="how much to insist on the prompt; 1 is not at all")
+    add("--negative", metavar="PROMPT", help="what to lean away from")
+    add("--frames", type=int, metavar="N", help="length, at most what the model makes at once; 1 makes an image")
+    add("--height", type=int, metavar="N", help="in pixels, before --scale")
+    add("--width", type=int, metavar="N", help="in pixels, before --scale")
+    add("--extend", type=int, metavar="FRAMES", help="a longer video: go on from the last frames until there are so many")
+    add("--between", type=Path, action="append", metavar="CLIP", help="make what lies between the frames of a clip; again for a further clip or image")  # fmt: skip # noqa: E501
+    add("--fps", type=float, metavar="N", help="frames a second of the file; the model's own if not given")
+    add("--scale", type=int, metavar="N", help="enlarge each pixel N times; small videos to about 256 pixels if not given")
+    add("--sheet", action="store_true", help="a sprite sheet: a png of equal cells, and a json that says where they are")
+    add("--device", metavar="NAME", help="cpu, cuda, ...; the best there is if not given")
+    return parser.parse(arguments)
+
+
+def run(options: Namespace) -> dict[str, Any]:
+    """Make the videos, and say where they are."""
+    check(options)
+    clock = Clock()
+    with clock.time("load"):
+        from noisereel.cli.job import prepared
+        from noisereel.pipeline import TextToVideo, repeated
+
+        prompts = repeated(options.prompt, options.count)
+        paths = places(options, len(prompts))
+        pipe = TextToVideo.from_pretrained(options.model).to(pick(options.device))
+        job = prepared(pipe, options)
+        unknown = tell_unknown_words(pipe, prompts)
+    seed = secrets.randbits(31) if options.seed is None else options.seed
+    common = notes(pipe, job, options)
+    videos: list[dict[str, Any]] = []
+    with progress("sampling") as report:
+        for start in range(0, len(prompts), AT_ONCE):
+            some = prompts[start : start + AT_ONCE]
+
+            def share_done(share: float, start: int = start, count: int = len(some)) -> None:
+                report(start + share * count, len(prompts), "")
+
+            with clock.time("sample"), enough_memory():
+                made = job.sample(some, seed + start, share_done)
+            with clock.time("write"):
+                for number, video in enumerate(made.split(1), start):
+                    note = {"prompt": prompts[number], "seed": seed + number, **common}
+                    videos.append({"path": str(job.write(video, paths[number], note)), **note})
+    first = {key: videos[0][key] for key in ("path", "seed", "model", "steps")}
+    return {**first, "seconds": clock.seconds, "unknown_words": unknown, "videos": videos}
+
+
+def told(result: dict[str, Any]) -> str:
+    """The files, and how long each part took."""
+    files = [f"{video['path']}  seed {video['seed']}" for video in result["videos"]]
+    return "\n".join([*files, ", ".join(f"{part} {seconds:.1f} s" for part, seconds in result["seconds"].items())])
+
+
+def check(options: Namespace) -> None:
+    """Refuse what cannot be meant, before anything is loaded.
+
+    Raises:
+        ValueError: names the option and what it takes.
+    """
+    for name, least in (("count", 1), ("scale", 1), ("seed", 0), ("extend", 1), ("frames", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} takes {least} or more, not {value}")
+    if options.seed is not None and options.seed >= 2**62:
+        raise ValueError(f"--seed takes less than 2**62, not {options.seed}")
+    if options.fps is not None and not 0 < options.fps <= 240:
+        raise ValueError(f"--fps takes a number above 0, up to 240, not {options.fps}")
+    if options.fps is not None and options.fps > 50 and options.output and options.output.suffix.lower() == ".gif":
+        raise ValueError(f"a gif plays at most 50 frames a second, not {options.fps:g}; choose another ending")
+    if len(options.prompt) > 2 and not any(" " in prompt.strip() for prompt in options.prompt):
+        raise ValueError(
+            f'{len(options.prompt)} prompts of one word each: put a sentence in quotes, "{" ".join(options.prompt)}"'
+        )
+    lengths = [f"--{name}" for name in ("frames", "extend", "between") if getattr(options, name) is not None]
+    if len(lengths) > 1:
+        raise ValueError(f"{' and '.join(lengths)} each say how long the video is: give one of them")
+
+
+def places(options: Namespace, count: int) -> list[Path]:
+    """Where the videos go.
+
+    Raises:
+        ValueError: an unknown ending, a folder that is missing or cannot be written to.
+    """
+    from noisereel.data.writer import checked
+
+    path = options.output or Path("out.png" if options.sheet or options.frames == 1 else "out.mp4")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file in it, such as {path / 'out.mp4'}")
+    digits = len(str(count))
+    paths = [path] if count == 1 else [path.with_stem(f"{path.stem}-{number:0{digits}}") for number in range(1, count + 1)]
+    return [checked(path, sheet=options.sheet) for path in paths]
+
+
+def tell_unknown_words(pipe: TextToVideo, prompts: Sequence[str]) -> list[str]:
+    """Words the model never saw, said on stderr."""
+    words = list(dict.fromkeys(word for prompt in prompts for word in pipe.unknown_words(prompt)))
+    if words:
+        print(f"noisereel: the model never saw {', '.join(map(repr, words))} in training, and will guess", file=sys.stderr)
+    return words
+
+
+def notes(pipe: TextToVideo, job: Job, options: Namespace) -> dict[str, Any]:
+    """What is kept inside each file besides its prompt and seed, so that it can be made again."""
+    guidance = pipe.call["arguments"].get("guidance") if options.guidance is None else options.guidance
+    optional = {
+        "negative": options.negative,
+        "extend": options.extend,
+        "between": options.between and list(map(str, options.between)),
+    }
+    return {
+        "model": options.model,
+        "steps": job.system.first.steps,
+        "guidance": guidance,
+        "frames": job.shape[0],
+        "height": job.shape[1],
+        "width": job.shape[2],
+        "fps": job.fps,
+        **{name: value for name, value in optional.items() if value is not None},
+        "noisereel": __version__,
+    }
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say it in words when there is not."""
+    try:
+        yield
+    except RuntimeError as error:  # PyTorch has no class of its own for a CPU that runs out
+        if "memory" in str(error).lower():
+            raise ValueError("not enough memory for this size; make it smaller with --height, --width or --frames") from error
+        raise

@@ -1,0 +1,65 @@
+"""Progress with the time that is left, on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[float, float, str], None]  # done, total, note
+
+QUIET_SECONDS = 15  # between lines where there is no terminal: a log, a pipe
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Report]:
+    """Yields a function to call with how much is done, of how much, and a few words."""
+    if not sys.stderr.isatty():
+        yield Lines(what)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, note="")
+
+        def report(done: float, total: float, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield report
+
+
+class Lines:
+    """A line every ``QUIET_SECONDS``; work shorter than that stays silent."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.start = self.spoke = time.monotonic()
+        self.first: float | None = None
+
+    def __call__(self, done: float, total: float, note: str = "") -> None:
+        now = time.monotonic()
+        if self.first is None:  # a resumed run did not do its first part in this time
+            self.first, self.start = done, now
+        if now - self.spoke < QUIET_SECONDS or done <= self.first:
+            return
+        self.spoke = now
+        left = (now - self.start) * (total - done) / (done - self.first)
+        print(f"{self.what}: {done / total:.0%}, about {duration(left)} left {note}".rstrip(), file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
