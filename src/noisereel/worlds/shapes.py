@@ -47,6 +47,7 @@ GROUNDS = {
 }
 RADII = {"small": (0.125, 0.14), "large": (0.20, 0.22)}  # of the circle of equal area, when the clip begins
 UNCAPTIONED_SHAPES = ("pentagon", "hexagon", "frame")  # shown by unlabelled video only
+_WHOLE = np.linspace(0, 1, 33)  # the scene from beginning to end
 _MARGIN = 0.03  # kept free at the border
 _BRIEF_ONE_IN = 6
 
@@ -97,7 +98,7 @@ class Scene:
     def state(self, times: Times) -> Float[np.ndarray, "3 t"]:
         """``(x, y, radius)`` at ``times`` in seconds."""
         basis = LAWS[self.motion].basis(times / self.seconds, self.rate)
-        return np.array(self.start)[:, None] + np.tensordot(self.coefficients, basis, 1)
+        return np.array(self.start)[:, None] + np.einsum("k,kst->st", self.coefficients, basis)
 
 
 @cache
@@ -118,7 +119,7 @@ def scene(index: int, part: Part, split: Split, pool: Pool = "captioned_video", 
     radius = rng.uniform(*RADII[size])
     rate = rng.uniform(*law.rates)
     coefficients = _coefficients(law, outline, radius, rng)
-    offsets = np.tensordot(coefficients, law.basis(np.linspace(0, 1, 33), rate), 1)
+    offsets = np.einsum("k,kst->st", coefficients, law.basis(_WHOLE, rate))
     x, y = _place(offsets, outline, radius, rng)
     return Scene(
         shape=shape,
@@ -169,8 +170,7 @@ def render(scene: Scene, frames: int, height: int, width: int, fps: float, begin
     scale = min(height, width)
     x, y, radius = x * scale + (width - scale) / 2, y * scale + (height - scale) / 2, radius * scale
     ground, colour = pixel(GROUNDS[scene.ground]), pixel(COLOURS[scene.colour])
-    video = np.empty((3, frames, height, width), np.float32)
-    video[:] = ground[:, None, None, None]
+    video = np.full((3, frames, height, width), ground[:, None, None, None])
     top, left, cover = patches(OUTLINES[scene.shape], x, y, radius, (height, width))
     paint = cover * (colour - ground)[:, None, None, None]
     for frame, (i, j) in enumerate(zip(top, left, strict=True)):
