@@ -217,6 +217,11 @@ def test_what_the_network_predicts_does_not_matter(name: str) -> None:
     torch.testing.assert_close(results[2], results[1], rtol=0, atol=5e-4)
 
 
+def test_eta_is_a_share() -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        ddim(eta=1.5)
+
+
 def test_sampling_keeps_no_graph() -> None:
     scale = torch.tensor(0.5, requires_grad=True)
     assert not run(heun(), lambda x, t: scale * x, start(1), ladder(Cosine(), 3)).requires_grad

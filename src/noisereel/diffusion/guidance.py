@@ -95,8 +95,9 @@ def apg(scale: float, *, eta: float = 0.0, norm: float = math.inf, momentum: flo
         def denoise(x: Video, t: Time) -> Video:
             nonlocal average
             with_text = cond(x, t)
-            average = with_text - null(x, t) + momentum * average
-            change = average * (norm / _per_sample(torch.linalg.vector_norm, average)).clamp(max=1)
+            change = with_text - null(x, t) + momentum * average
+            average = change.detach()
+            change = change * (norm / _per_sample(torch.linalg.vector_norm, change)).clamp(max=1)
             along = _projected(change, with_text)
             return with_text + (scale - 1) * (change - along + eta * along)
 

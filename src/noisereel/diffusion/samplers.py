@@ -117,6 +117,8 @@ def ddim(*, eta: float = 0.0) -> Sampler:
 
     ``eta`` = 1 replaces as much of the noise by fresh noise as the ancestral sampler does.
     """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta is the share of fresh noise, from 0 to 1, not {eta}")
     return partial(_descend, advance=partial(_ddim, eta=eta))
 
 
