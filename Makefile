@@ -18,7 +18,7 @@ help:
 	@echo "make clean   remove $(VENV), $(VIDEO), builds and caches"
 
 demo:
-	@start=$$(date +%s); $(MAKE) --no-print-directory $(VENV)/package; installed=$$(date +%s); \
+	@set -e; start=$$(date +%s); $(MAKE) --silent $(VENV)/package; installed=$$(date +%s); \
 	$(BIN)/noisereel generate "$(PROMPT)" --output $(VIDEO) --seed 0; done=$$(date +%s); \
 	echo; echo "video        $$(pwd)/$(VIDEO)"; \
 	echo "install      $$((installed - start)) s"; echo "generation   $$((done - installed)) s"
