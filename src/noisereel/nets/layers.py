@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from noisereel.nets.frames import Frames
+from noisereel.nets.norm import FrameNorm
 
 Maps = Float[Tensor, "bt c h w"]
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -65,17 +66,6 @@ class ScalarEmbedding(nn.Module):
 
     def forward(self, x: Float[Tensor, n]) -> Float[Tensor, "n e"]:
         return self.mlp(sinusoid(x * self.unit, self.width).to(self.mlp[0].weight.dtype))
-
-
-class FrameNorm(nn.GroupNorm):
-    """Group normalisation of each frame by itself, then an optional scale and shift, then an optional SiLU."""
-
-    def forward(self, x: Maps, film: Float[Tensor, "bt c2"] | None = None, silu: bool = False) -> Maps:
-        y = F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps)
-        if film is not None:
-            scale, shift = rearrange(film, "bt (two c) -> two bt c 1 1", two=2)
-            y = torch.addcmul(shift, y, 1 + scale)
-        return (F.silu(y) if silu else y).to(x.dtype)
 
 
 class Conv(nn.Conv2d):

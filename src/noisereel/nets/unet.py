@@ -19,7 +19,6 @@ from noisereel.nets.layers import (
     Conv,
     Downsample,
     Embedding,
-    FrameNorm,
     Maps,
     ResBlock,
     ScalarEmbedding,
@@ -27,6 +26,7 @@ from noisereel.nets.layers import (
     first_conv,
     zero,
 )
+from noisereel.nets.norm import FrameNorm
 from noisereel.nets.temporal import SeriesConv, Temporal, TemporalAttention, TemporalBranch
 from noisereel.types import Cond, Groups, Time, Video
 
