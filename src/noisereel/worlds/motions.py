@@ -26,9 +26,9 @@ class Law:
     """
 
     basis: Callable[[Times, float], Basis]  # (u, rate)
-    reach: tuple[float, float] = (0, 0)  # how far x and y go for an amplitude of 1
-    amplitude: tuple[float, float] = (0, 0)  # least and most, in pictures; in radii for a law that changes the size
-    rates: tuple[float, float] = (1, 1)  # least and most turns over the scene, for the laws that turn
+    reach: tuple[float, float] = (0.0, 0.0)  # how far x and y go for an amplitude of 1
+    amplitude: tuple[float, float] = (0.0, 0.0)  # least and most, in pictures; in radii for a law that changes the size
+    rates: tuple[float, float] = (1.0, 1.0)  # least and most turns over the scene, for the laws that turn
     resizes: bool = False
 
 
@@ -50,7 +50,7 @@ def _turn(direction: float) -> Law:
         cosine, sine = np.cos(angle), direction * np.sin(angle)
         return _stack(u, (cosine, sine, 0.0), (-sine, cosine, 0.0))
 
-    return Law(basis=basis, reach=(2, 2), amplitude=(0.13, 0.22), rates=(0.75, 1))
+    return Law(basis=basis, reach=(2.0, 2.0), amplitude=(0.13, 0.22), rates=(0.75, 1.0))
 
 
 def _sway() -> Law:
@@ -60,12 +60,12 @@ def _sway() -> Law:
         angle = 2 * np.pi * rate * u
         return _stack(u, (np.cos(angle), 0.0, 0.0), (np.sin(angle), 0.0, 0.0))
 
-    return Law(basis=basis, reach=(2, 0), amplitude=(0.13, 0.22), rates=(1.25, 1.5))
+    return Law(basis=basis, reach=(2.0, 0.0), amplitude=(0.13, 0.22), rates=(1.25, 1.5))
 
 
 def _fall() -> Law:
     """Free fall from rest."""
-    return Law(basis=lambda u, _: _stack(u, (0.0, u**2, 0.0)), reach=(0, 1), amplitude=(0.3, 0.55))
+    return Law(basis=lambda u, _: _stack(u, (0.0, u**2, 0.0)), reach=(0.0, 1.0), amplitude=(0.3, 0.55))
 
 
 def _bounce() -> Law:
@@ -75,7 +75,7 @@ def _bounce() -> Law:
         flight = (rate * u + 0.5) % 1  # 0 and 1 on the floor, 1/2 at the top
         return _stack(u, (0.0, (2 * flight - 1) ** 2, 0.0))
 
-    return Law(basis=basis, reach=(0, 1), amplitude=(0.3, 0.5), rates=(2, 2))
+    return Law(basis=basis, reach=(0.0, 1.0), amplitude=(0.3, 0.5), rates=(2.0, 2.0))
 
 
 def _resize(direction: float, least: float, most: float) -> Law:
@@ -84,19 +84,19 @@ def _resize(direction: float, least: float, most: float) -> Law:
 
 _SLANT = 0.5**0.5
 LAWS = {
-    "left": _line(-1, 0),
-    "right": _line(1, 0),
-    "up": _line(0, -1),
-    "down": _line(0, 1),
-    "grows": _resize(1, 0.4, 0.5),
+    "left": _line(-1.0, 0.0),
+    "right": _line(1.0, 0.0),
+    "up": _line(0.0, -1.0),
+    "down": _line(0.0, 1.0),
+    "grows": _resize(1.0, 0.4, 0.5),
     "still": Law(basis=lambda u, _: np.zeros((0, 3, len(u)))),
-    "shrinks": _resize(-1, 0.35, 0.4),
+    "shrinks": _resize(-1.0, 0.35, 0.4),
     "up left": _line(-_SLANT, -_SLANT),
     "up right": _line(_SLANT, -_SLANT),
     "down left": _line(-_SLANT, _SLANT),
     "down right": _line(_SLANT, _SLANT),
-    "clockwise": _turn(1),
-    "counterclockwise": _turn(-1),
+    "clockwise": _turn(1.0),
+    "counterclockwise": _turn(-1.0),
     "sways": _sway(),
     "falls": _fall(),
     "bounces": _bounce(),

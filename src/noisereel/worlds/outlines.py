@@ -35,7 +35,7 @@ def coverage(outline: Outline, x: Array, y: Array, radius: Array | float) -> Arr
 
 
 def _circle() -> Outline:
-    return Outline(distance=lambda x, y: np.hypot(x, y) - 1, side=1, up=1, down=1)
+    return Outline(distance=lambda x, y: np.hypot(x, y) - 1, side=1.0, up=1.0, down=1.0)
 
 
 def _ring(outer: float) -> Outline:
@@ -117,7 +117,7 @@ def _star(points: int, waist: float) -> Outline:
 
 OUTLINES = {
     "circle": _circle(),
-    "square": _box(1),
+    "square": _box(1.0),
     "triangle": _polygon(3),
     "ring": _ring(1.2),
     "diamond": _rhombus(4 / 3),
