@@ -9,6 +9,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 PROMPT ?= a red circle moves to the left
 VIDEO ?= demo.mp4
 
+# Threads that wait for each other sleep instead of spinning: on a busy machine spinning made a 2 s generation take 30 s.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: help demo test check clean
 
 help:
