@@ -264,6 +264,26 @@ def test_held_out_measures_and_exports_use_the_averaged_weights(tmp_path: Path) 
     assert target.validate(clips(1000), []) == last.held_out
 
 
+def test_the_average_has_the_half_life_of_the_phase(tmp_path: Path) -> None:
+    target = Autoencoder()
+    trainer, average = Trainer(phase(target, ema=4, clips=400), tmp_path), torch.zeros(4, 3, 1, 1, 1, dtype=torch.float64)
+    for progress in trainer.run():
+        half_life = min(4.0, 0.05 * (progress.clips - BATCH))
+        keep = 0.5 ** (BATCH / half_life) if half_life else 0.0
+        average = keep * average + (1 - keep) * target.net[0].weight.detach()
+    torch.testing.assert_close(trainer.learner.ema.average[0].double(), average, rtol=1e-5, atol=1e-6)
+
+
+def test_measures_use_the_same_noise_each_time_and_never_that_of_training(tmp_path: Path) -> None:
+    target, drawn = Autoencoder(), set()
+    target.validate = lambda batch, rng: {"drawn": rand(rng, 1)[0].item()}
+    target.loss = lambda batch, rng: (drawn.update(rand(rng, 1).flatten().tolist()), Autoencoder.loss(target, batch, rng))[1]
+    measured = {progress.held_out["drawn"] for progress in train(Trainer(phase(target), tmp_path)) if progress.held_out}
+    assert len(measured) == 1
+    assert len(drawn) == 160
+    assert not measured & drawn
+
+
 def test_measures_are_due_in_clips_and_at_the_end(tmp_path: Path) -> None:
     seen = train(Trainer(phase(clips=158, validate_every=60, preview_every=100, prompts=("a", "b")), tmp_path))
     assert [progress.clips for progress in seen if progress.held_out] == [60, 120, 160]
@@ -422,7 +442,7 @@ class Colours:
 def test_worker_processes_change_nothing(tmp_path: Path) -> None:
     mix = Mix(video=Colours(), batch=BATCH)
     train(Trainer(phase(data=mix), tmp_path / "loop", seed=7))
-    train(Trainer(phase(data=mix), tmp_path / "apart", seed=7, workers=2), 5)
+    train(Trainer(phase(data=mix), tmp_path / "apart", seed=7, workers=1), 5)
     train(Trainer(phase(data=mix), tmp_path / "apart", seed=7, workers=1))
     assert_same_run(tmp_path / "loop", tmp_path / "apart")
 
