@@ -150,7 +150,7 @@ def test_a_run_killed_at_random_moments_is_the_uninterrupted_one(tmp_path: Path)
     train(Trainer(killable(), tmp_path / "killed", seed=7))
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     assert [line["step"] for line in lines(tmp_path / "killed")] == list(range(1, 201))
-    assert len(list((tmp_path / "killed/checkpoints").iterdir())) <= 3  # the last two, and what a kill left half made
+    assert len(list((tmp_path / "killed/checkpoints").iterdir())) <= 2
 
 
 def killable() -> Phase:
@@ -387,6 +387,7 @@ def test_minutes_end_a_run_without_bending_the_schedule(tmp_path: Path) -> None:
 
 
 def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints/.000000003.new").mkdir(parents=True)
     train(Trainer(phase(), tmp_path, checkpoint_seconds=0.0), 6)
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["000000005", "000000006"]
 

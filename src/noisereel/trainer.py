@@ -178,7 +178,8 @@ class Trainer:
         }
         path = self.folder / "checkpoints" / f"{self.step:09d}"
         checkpoint.save_state(path, weights | self.learner.state(), values)
-        for old in _checkpoints(self.folder)[:-KEPT]:
+        half_made = path.parent.glob(".*")  # by a run that was killed
+        for old in (*_checkpoints(self.folder)[:-KEPT], *half_made):
             shutil.rmtree(old)
         return path
 
