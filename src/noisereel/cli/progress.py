@@ -9,14 +9,12 @@ from contextlib import contextmanager
 
 Report = Callable[[float, float, str], None]  # done, total, note
 
-QUIET_SECONDS = 15  # between lines where there is no terminal: a log, a pipe
-
 
 @contextmanager
-def progress(what: str) -> Iterator[Report]:
-    """Yields a function to call with how much is done, of how much, and a few words."""
+def progress(what: str, seconds: float = 15) -> Iterator[Report]:
+    """Yields a function to call with how much is done, of how much, and a few words; ``seconds`` lie between lines."""
     if not sys.stderr.isatty():
-        yield Lines(what)
+        yield Lines(what, seconds)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -40,10 +38,10 @@ def progress(what: str) -> Iterator[Report]:
 
 
 class Lines:
-    """A line every ``QUIET_SECONDS``; work shorter than that stays silent."""
+    """A line now and then, for logs and pipes; work shorter than ``seconds`` stays silent."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, what: str, seconds: float) -> None:
+        self.what, self.seconds = what, seconds
         self.start = self.spoke = time.monotonic()
         self.first: float | None = None
 
@@ -51,7 +49,7 @@ class Lines:
         now = time.monotonic()
         if self.first is None:  # a resumed run did not do its first part in this time
             self.first, self.start = done, now
-        if now - self.spoke < QUIET_SECONDS or done <= self.first:
+        if now - self.spoke < self.seconds or done <= self.first:
             return
         self.spoke = now
         left = (now - self.start) * (total - done) / (done - self.first)

@@ -1,0 +1,114 @@
+"""``noisereel train``: a recipe's own keyword arguments, read from its signature, and where and how to run it."""
+
+from __future__ import annotations
+
+import inspect
+from argparse import ArgumentError, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from noisereel.cli.parsing import close_match
+
+USAGE = """usage: noisereel train RECIPE --out FOLDER [options]
+
+Train a recipe. A folder that holds a stopped run of the same call is continued, on a CPU bit for bit.
+
+{recipes}
+
+  noisereel train RECIPE --help    says what its options mean"""
+
+
+def parse(arguments: Sequence[str]) -> Namespace | None:
+    """The run's options, with the recipe's arguments as a dictionary in ``arguments``; None after printing help.
+
+    Raises:
+        ValueError: what argparse would exit for.
+    """
+    from noisereel.recipes.plan import RECIPES, recipe
+
+    if not arguments or arguments[0].startswith("-"):
+        if not {"-h", "--help"} & set(arguments):
+            raise ValueError(f"name a recipe first, such as noisereel train {next(iter(RECIPES))} --out runs/first")
+        print(USAGE.format(recipes="\n\n".join(parser_of(name, recipe(name)).format_usage() for name in RECIPES)))
+        return None
+    name, *rest = arguments
+    function = recipe(name)
+    parser = parser_of(name, function)
+    if {"-h", "--help"} & set(rest):
+        print(parser.format_help())
+        return None
+    try:
+        given = vars(parser.parse_args(rest))
+    except ArgumentError as error:
+        raise ValueError(explained(str(error), list(parser._option_string_actions), name)) from error
+    taken = {argument: given.pop(argument) for argument in inspect.signature(function).parameters}
+    return checked(Namespace(recipe=name, arguments=taken, **given))
+
+
+def parser_of(name: str, function: Callable[..., Any]) -> Any:
+    """A parser of the run's options and of the recipe's keyword arguments; their help is the recipe's docstring."""
+    from jsonargparse import ArgumentParser
+
+    summary = (inspect.getdoc(function) or "").split("\n")[0]
+    parser = ArgumentParser(prog=f"noisereel train {name}", exit_on_error=False, description=summary)
+    add = parser.add_argument
+    add("--out", type=Path, metavar="FOLDER", help="where the run lives: checkpoints, metrics.jsonl, previews, and the model")
+    add("--config", action="config", metavar="FILE", help="a yaml file of options; the command line has the last word")
+    add("--minutes", type=float, help="stop after so long; the same command goes on")
+    add("--resume", action="store_true", help="refuse to begin: there must be a run to continue")
+    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is bf16 where the machine computes in it")
+    add("--compile", action="store_true", help="compile the network's blocks; needs a C++ compiler on a CPU")
+    add("--device", metavar="NAME", help="cpu, cuda, ...; the best there is if not given")
+    add("--workers", type=int, default=0, metavar="N", help="processes that make training clips ahead; 0 makes them in between")
+    add("--overfit", type=int, metavar="N", help="train on N clips only, to see that everything can be learned")
+    add("--dry-run", action="store_true", help="say what would be trained, how large it is and what a clip costs")
+    add("--json", action="store_true", help="print one JSON object, for machines")
+    parser.add_function_arguments(function, as_group=True)
+    return parser
+
+
+def explained(problem: str, legal: Sequence[str], recipe: str) -> str:
+    """A parser's complaint in one line, with the option that was probably meant."""
+    words = problem.split()
+    if problem.startswith("unrecognized arguments:"):
+        option = words[2].split("=")[0]
+        return f"recipe {recipe} has no option {option}{close_match(option, legal) or f'; see noisereel train {recipe} --help'}"
+    return " ".join(words).replace("Parser key ", "option ").replace("typing.", "")
+
+
+def checked(options: Namespace) -> Namespace:
+    """The options, if they can be meant.
+
+    Raises:
+        ValueError: names the option and what it takes.
+    """
+    if options.out is None and not options.dry_run:
+        raise ValueError(f"say where the run should live: --out runs/{options.recipe}")
+    for name, least in (("minutes", 0), ("workers", 0), ("overfit", 1)):
+        value = getattr(options, name)
+        if value is not None and not value >= least:
+            raise ValueError(f"--{name} takes {least} or more, not {value}")
+    return options
+
+
+def run(options: Namespace) -> dict[str, Any]:
+    """Train, or say what would be trained."""
+    if options.dry_run:
+        from noisereel.cli.dry_run import estimate
+
+        return estimate(options)
+    from noisereel.cli.training import train
+
+    try:
+        return train(options)
+    except FloatingPointError as error:  # a diverged run is told in a line: a traceback would not help
+        raise ValueError(str(error)) from error
+
+
+def told(result: dict[str, Any]) -> str:
+    """What was done, or would be, one fact a line."""
+    lines = [f"{name:12}{value}" for name, value in result.items() if name not in ("arguments", "phases")]
+    for phase in result.get("phases", []):
+        lines += ["", *(f"{name:24}{value}" for name, value in phase.items())]
+    return "\n".join(lines)

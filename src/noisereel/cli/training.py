@@ -1,0 +1,120 @@
+"""A training run in its folder: opened or continued, trained phase by phase, exported as a model."""
+
+from __future__ import annotations
+
+import math
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from noisereel import checkpoint
+from noisereel.cli.card import model_card
+from noisereel.cli.device import computes_in_bf16, pick
+from noisereel.cli.progress import progress
+from noisereel.data.mix import Mix, limited
+from noisereel.pipeline import TextToVideo
+from noisereel.recipes.plan import rebuild
+from noisereel.trainer import Phase, Progress, Trainer
+
+CALL = "run.json"  # what the run was asked to do: its recipe call
+MAY_CHANGE = ("clips",)  # arguments that say how far a run goes, not what it is
+
+
+def train(options: Namespace) -> dict[str, Any]:
+    """Run or continue the phases, and export what they made.
+
+    Raises:
+        ValueError: the folder holds another run, or the recipe cannot be called so.
+        KeyboardInterrupt: stopped by Ctrl-C, after everything was saved.
+    """
+    call = {"recipe": options.recipe, "arguments": options.arguments}
+    device = pick(options.device)
+    plan = rebuild(call)
+    open_folder(options.out, {**call, "overfit": options.overfit}, resume=options.resume)
+    precision: Literal["fp32", "bf16"] = options.precision
+    if options.precision == "auto":
+        precision = "bf16" if computes_in_bf16(device) else "fp32"
+    phases = [overfitted(phase, options.overfit) if options.overfit else phase for phase in plan.phases()]
+    deadline = time.monotonic() + 60 * (math.inf if options.minutes is None else options.minutes)
+    for number, phase in enumerate(phases):
+        trainer = Trainer(
+            phase,
+            options.out / phase.name,
+            seed=options.arguments.get("seed", 0),
+            precision=precision,
+            device=device,
+            compile=options.compile,
+            workers=options.workers,
+        )
+        last = followed(trainer, deadline, f"{phase.name} ({number + 1} of {len(phases)})")
+        trainer.adopt_average()
+        if not trainer.finished:
+            break
+    about = {**learned(trainer, last), "precision": precision, "device": str(device), "torch": torch.__version__}
+    model = options.out / "model"
+    TextToVideo(system=plan.system, call=call, card=model_card(call, about), about=about).save_pretrained(model)
+    if not trainer.finished and time.monotonic() < deadline:
+        raise KeyboardInterrupt(f"stopped after {trainer.clips} clips; the same command goes on from there")
+    return {"out": str(options.out), "model": str(model), "finished": trainer.finished, **about}
+
+
+def open_folder(folder: Path, call: Mapping[str, Any], *, resume: bool) -> None:
+    """Make the run's folder, or recognise the run that it holds.
+
+    Raises:
+        ValueError: it holds another run, or none where one should be continued; OSError: it cannot be written.
+    """
+    record = folder / CALL
+    if not record.exists():
+        if resume:
+            raise ValueError(f"there is no run to continue in {folder}; without --resume one begins there")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{folder} holds something that is not a run: choose another --out")
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        refuse_another(folder, checkpoint.read_json(record), call)
+    half = record.with_suffix(".part")
+    checkpoint.write_json(half, call)
+    half.replace(record)
+
+
+def refuse_another(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to continue a run as something that it is not."""
+    before = {"recipe": then.get("recipe"), "overfit": then.get("overfit"), **then.get("arguments", {})}
+    asked = {"recipe": now["recipe"], "overfit": now["overfit"], **now["arguments"]}
+    for name in asked:
+        if name not in MAY_CHANGE and asked[name] != before.get(name):
+            difference = f"{name} {before.get(name)!r}, not {asked[name]!r}"
+            raise ValueError(f"{folder} holds a run with {difference}: ask for that, or choose another --out")
+
+
+def followed(trainer: Trainer, deadline: float, what: str) -> Progress | None:
+    """Train to the end, the deadline or Ctrl-C, with progress; the last step, None if there was none."""
+    last = None
+    with progress(what, seconds=60) as report:
+        for last in trainer.run(max(0.0, deadline - time.monotonic()) / 60):
+            report(last.clips, trainer.phase.clips, f"loss {last.loss:.4f}, {last.clips_per_second:.1f} clips/s")
+    return last
+
+
+def overfitted(phase: Phase, clips: int) -> Phase:
+    """The phase on its first few clips, over and over.
+
+    Raises:
+        ValueError: its data is of a kind that cannot be cut short.
+    """
+    if not isinstance(phase.data, Mix):
+        raise ValueError(f"phase {phase.name} has data of its own making: --overfit cannot cut it short")
+    video, images = (source and limited(source, clips) for source in (phase.data.video, phase.data.images))
+    return replace(phase, data=replace(phase.data, video=video, images=images))
+
+
+def learned(trainer: Trainer, last: Progress | None) -> dict[str, Any]:
+    """What a model should say about its training."""
+    numbers = {} if last is None else {"loss": round(last.loss, 5), "clips_per_second": round(last.clips_per_second, 2)}
+    return {"clips": trainer.clips, "steps": trainer.step, **numbers}
