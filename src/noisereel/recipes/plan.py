@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from noisereel.system import System
 from noisereel.trainer import Phase
@@ -31,6 +34,14 @@ def recipe(name: str) -> Callable[..., Plan]:
     if name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}")
     return getattr(importlib.import_module(RECIPES[name]), name)
+
+
+@contextmanager
+def initialised(seed: int) -> Iterator[None]:
+    """Networks built inside have initial weights that depend on ``seed`` alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def rebuild(call: dict[str, Any]) -> Plan:

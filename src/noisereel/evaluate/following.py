@@ -1,0 +1,102 @@
+"""Prompt following on the shapes world: what was asked for against what an oracle reads back from the pixels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from noisereel.system import System
+from noisereel.types import Video, generators
+from noisereel.worlds.oracle import ATTRIBUTES, Rate, score
+from noisereel.worlds.shapes import Part, Scene, Shapes, Wording, render
+
+
+@dataclass(frozen=True, kw_only=True)
+class Following:
+    """How often each attribute, and ``"all"`` of them together, came out as asked; with what a perfect model and a deaf one get."""
+
+    model: dict[str, Rate]
+    ceiling: dict[str, Rate]  # true clips, rendered at the model's size
+    shuffled: dict[str, Rate]  # the model's clips, judged by each other's prompts
+    frozen: dict[str, Rate]  # the model's first frames, standing still
+    count: int
+    seed: int
+    wording: Wording
+    shape: tuple[int, int, int]
+    seconds_per_clip: float
+
+    def table(self) -> list[tuple[str, Rate, Rate, Rate, Rate]]:
+        """One row for each attribute: the model, the ceiling, and the two controls."""
+        return [(name, self.model[name], self.ceiling[name], self.shuffled[name], self.frozen[name]) for name in (*ATTRIBUTES, "all")]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON-able values."""
+        rates = {
+            kind: {name: {"rate": rate.rate, "low": rate.low, "high": rate.high} for name, rate in getattr(self, kind).items()}
+            for kind in ("model", "ceiling", "shuffled", "frozen")
+        }
+        rest = {name: getattr(self, name) for name in ("count", "seed", "wording", "shape", "seconds_per_clip")}
+        return rates | rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Progress of an evaluation: how many prompts have their video."""
+
+    done: int
+    total: int
+    following: Following | None = None  # with the last
+
+
+def following(
+    system: System, *, part: Part, count: int = 256, seed: int = 0, batch: int = 32, wording: Wording = "seen"
+) -> Iterator[Sampled]:
+    """Sample a video for each of ``count`` held-out prompts, and judge them; the last item carries the result.
+
+    The prompts' attribute combinations never occur in training; with ``wording="unseen"`` neither do their phrasings.
+
+    Raises:
+        ValueError: fewer than two prompts: nothing could be shuffled.
+    """
+    if count < 2:
+        raise ValueError(f"evaluation needs at least 2 prompts, not {count}; 256 give an interval of about 0.06")
+    shape, fps = system.last.shape, system.last.fps
+    world = Shapes(part=part, split="held_out", frames=shape[0], height=shape[1], width=shape[2], fps=fps, seconds=shape[0] / fps)
+    asked = world.captions(count, "held_out", wording)
+    prompts, scenes = [caption for caption, _ in asked], [scene for _, scene in asked]
+    videos: list[Video] = []
+    begun = time.monotonic()
+    for start in range(0, count, batch):
+        chosen = prompts[start : start + batch]
+        rng = generators(seed, range(start, start + len(chosen)))
+        *_, last = system.sample(chosen, rng)
+        assert last.video is not None
+        videos.append(last.video.cpu())
+        if start + batch < count:
+            yield Sampled(done=start + len(chosen), total=count)
+    seconds = (time.monotonic() - begun) / count
+    result = judged(torch.cat(videos), scenes, fps, part, seed=seed, wording=wording, seconds=seconds)
+    yield Sampled(done=count, total=count, following=result)
+
+
+def judged(
+    videos: Video, scenes: Sequence[Scene], fps: float, part: Part, *, seed: int, wording: Wording, seconds: float
+) -> Following:
+    """The verdict on videos that were asked to show ``scenes``."""
+    frames, height, width = videos.shape[2:]
+    true = [render(scene, frames, height, width, fps) for scene in scenes]
+    return Following(
+        model=score(videos, scenes, fps, part),
+        ceiling=score(true, scenes, fps, part),
+        shuffled=score(videos, [*scenes[1:], scenes[0]], fps, part),
+        frozen=score(videos[:, :, :1].expand_as(videos), scenes, fps, part),
+        count=len(scenes),
+        seed=seed,
+        wording=wording,
+        shape=(frames, height, width),
+        seconds_per_clip=seconds,
+    )

@@ -1,0 +1,115 @@
+"""VDM: one space-time U-Net in pixels, trained on videos and images together (Ho et al. 2022, arXiv 2204.03458)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from noisereel.codecs.pixels import Pixels
+from noisereel.data.mix import Mix
+from noisereel.diffusion.guidance import cfg
+from noisereel.diffusion.process import Diffusion
+from noisereel.diffusion.samplers import ancestral
+from noisereel.diffusion.schedules import Cosine
+from noisereel.diffusion.times import stratified
+from noisereel.nets.unet import UNet
+from noisereel.recipes.plan import Plan, initialised
+from noisereel.stage import Stage
+from noisereel.system import System
+from noisereel.text.small import SmallTextEncoder
+from noisereel.trainer import Phase
+from noisereel.worlds.pools import Pools
+
+Size = Literal["tiny", "small", "base", "paper"]
+
+# One row a size, one line a subject: the video, the network, the training.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": dict(
+        shape=(4, 16, 16), fps=4.0, patch=2, shift=-2.0,
+        width=16, multipliers=(1, 2), depth=1, attention=(False, True), head_width=8, norm_groups=8, temporal_attention="rotary", text=32,
+        clips=512, batch=8, rate=2e-3,
+    ),
+    "small": dict(
+        shape=(8, 32, 32), fps=8.0, patch=4, shift=-3.0,
+        width=96, multipliers=(1, 2), depth=1, attention=(True, True), head_width=48, norm_groups=16, temporal_attention="rotary", text=128,
+        clips=250_000, batch=32, rate=8e-4,
+    ),
+    "base": dict(
+        shape=(16, 64, 64), fps=16.0, patch=2, shift=-4.0,
+        width=128, multipliers=(1, 2, 3, 4), depth=2, attention=(False, True, True, True), head_width=64, norm_groups=32, temporal_attention="rotary", text=256,
+        clips=5_000_000, batch=256, rate=3e-4,
+    ),
+    "paper": dict(
+        shape=(16, 64, 64), fps=16.0, patch=1, shift=0.0,
+        width=256, multipliers=(1, 2, 4, 8), depth=2, attention=(False, True, True, True), head_width=64, norm_groups=32, temporal_attention="relative", text=1024,
+        clips=700_000 * 128, batch=128, rate=3e-4,
+    ),
+}  # fmt: skip
+NETWORK = ("width", "multipliers", "depth", "attention", "head_width", "norm_groups", "temporal_attention")
+
+
+def vdm(
+    size: Size = "small",
+    data: str = "shapes-small",
+    images: int = 4,
+    guidance: float = 2.0,
+    steps: int = 64,
+    clips: int = 0,
+    batch: int = 0,
+    rate: float = 0.0,
+    seed: int = 0,
+) -> Plan:
+    """A space-time U-Net on videos, with images of their own captions appended to every clip.
+
+    Args:
+        size: tiny (seconds, for tests), small (two CPU cores, an hour or two), base (an accelerator), paper (the published width).
+        data: what to train on, see ``noisereel.worlds.pools``.
+        images: images appended to each clip as extra frames; VDM tries 0, 4 and 8.
+        guidance: classifier-free guidance scale in sampling; 1 is none.
+        steps: sampling steps.
+        clips: how many clips training sees; 0 is the size's own number.
+        batch: clips at a time; 0 is the size's own number.
+        rate: learning rate; 0 is the size's own.
+        seed: of the initial weights and of the order of the data.
+    """
+    preset = SIZES[size]
+    codec = Pixels(patch=preset["patch"])
+    with initialised(seed):
+        text = SmallTextEncoder(dim=preset["text"])
+        net = UNet(channels=codec.channels, pooled_dim=text.pooled_dim, **{name: preset[name] for name in NETWORK})
+    stage = Stage(
+        net=net,
+        diffusion=Diffusion(schedule=Cosine(shift=preset["shift"]), predicts="v", draw=stratified, tells="log_snr"),
+        codec=codec,
+        text=text,
+        shape=preset["shape"],
+        fps=preset["fps"],
+        guide=cfg(guidance),
+        sampler=ancestral(gamma=0.3),
+        steps=steps,
+    )
+
+    def phases() -> list[Phase]:
+        pools = Pools.open(data, shape=preset["shape"], fps=preset["fps"])
+        text.learn_words(pools.captions(4096))
+        mix = Mix(
+            video=pools.video,
+            images=pools.images if images else None,
+            images_per_clip=images,
+            batch=batch or preset["batch"],
+            seed=seed,
+        )
+        joint = Phase(
+            name="joint",
+            target=stage,
+            data=mix,
+            held_out=Mix(video=pools.held_out, batch=64)(0),
+            clips=clips or preset["clips"],
+            learning_rate=rate or preset["rate"],
+            warmup=50 * (batch or preset["batch"]),
+            decay="cosine",
+            ema=(clips or preset["clips"]) // 30,
+            prompts=pools.prompts(8),
+        )
+        return [joint]
+
+    return Plan(system=System(stages={"base": stage}), phases=phases)
