@@ -12,12 +12,13 @@ import torch
 from noisereel.system import System
 from noisereel.types import Video, generators
 from noisereel.worlds.oracle import ATTRIBUTES, Rate, score
-from noisereel.worlds.shapes import Part, Scene, Shapes, Wording, render
+from noisereel.worlds.shapes import Part, Scene, Shapes, render
+from noisereel.worlds.shapes_words import Wording
 
 
 @dataclass(frozen=True, kw_only=True)
 class Following:
-    """How often each attribute, and ``"all"`` of them together, came out as asked; with what a perfect model and a deaf one get."""
+    """How often each attribute, and ``"all"`` of them together, came out as asked, between a ceiling and two controls."""
 
     model: dict[str, Rate]
     ceiling: dict[str, Rate]  # true clips, rendered at the model's size
@@ -31,7 +32,8 @@ class Following:
 
     def table(self) -> list[tuple[str, Rate, Rate, Rate, Rate]]:
         """One row for each attribute: the model, the ceiling, and the two controls."""
-        return [(name, self.model[name], self.ceiling[name], self.shuffled[name], self.frozen[name]) for name in (*ATTRIBUTES, "all")]
+        columns = (self.model, self.ceiling, self.shuffled, self.frozen)
+        return [(name, *(rates[name] for rates in columns)) for name in (*ATTRIBUTES, "all")]  # type: ignore[misc]
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON-able values."""
@@ -65,7 +67,9 @@ def following(
     if count < 2:
         raise ValueError(f"evaluation needs at least 2 prompts, not {count}; 256 give an interval of about 0.06")
     shape, fps = system.last.shape, system.last.fps
-    world = Shapes(part=part, split="held_out", frames=shape[0], height=shape[1], width=shape[2], fps=fps, seconds=shape[0] / fps)
+    world = Shapes(
+        part=part, split="held_out", frames=shape[0], height=shape[1], width=shape[2], fps=fps, seconds=shape[0] / fps
+    )
     asked = world.captions(count, "held_out", wording)
     prompts, scenes = [caption for caption, _ in asked], [scene for _, scene in asked]
     videos: list[Video] = []

@@ -21,30 +21,25 @@ from noisereel.worlds.pools import Pools
 
 Size = Literal["tiny", "small", "base", "paper"]
 
-# One row a size, one line a subject: the video, the network, the training.
+# For each size: the video, the network, the text encoder's width, the length and pace of training.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": dict(
-        shape=(4, 16, 16), fps=4.0, patch=2, shift=-2.0,
-        width=16, multipliers=(1, 2), depth=1, attention=(False, True), head_width=8, norm_groups=8, temporal_attention="rotary", text=32,
-        clips=512, batch=8, rate=2e-3,
+        shape=(4, 16, 16), fps=4.0, patch=2, shift=-2.0, text=32, clips=512, batch=8, rate=2e-3,
+        net=dict(width=16, multipliers=(1, 2), depth=1, attention=(False, True), head_width=8, norm_groups=8),
     ),
     "small": dict(
-        shape=(8, 32, 32), fps=8.0, patch=4, shift=-3.0,
-        width=96, multipliers=(1, 2), depth=1, attention=(True, True), head_width=48, norm_groups=16, temporal_attention="rotary", text=128,
-        clips=250_000, batch=32, rate=8e-4,
+        shape=(8, 32, 32), fps=8.0, patch=4, shift=-3.0, text=128, clips=120_000, batch=16, rate=6e-4,
+        net=dict(width=96, multipliers=(1, 2), depth=1, attention=(True, True), head_width=48, norm_groups=16),
     ),
     "base": dict(
-        shape=(16, 64, 64), fps=16.0, patch=2, shift=-4.0,
-        width=128, multipliers=(1, 2, 3, 4), depth=2, attention=(False, True, True, True), head_width=64, norm_groups=32, temporal_attention="rotary", text=256,
-        clips=5_000_000, batch=256, rate=3e-4,
+        shape=(16, 64, 64), fps=16.0, patch=2, shift=-4.0, text=256, clips=5_000_000, batch=256, rate=3e-4,
+        net=dict(width=128, multipliers=(1, 2, 3, 4), attention=(False, True, True, True)),
     ),
     "paper": dict(
-        shape=(16, 64, 64), fps=16.0, patch=1, shift=0.0,
-        width=256, multipliers=(1, 2, 4, 8), depth=2, attention=(False, True, True, True), head_width=64, norm_groups=32, temporal_attention="relative", text=1024,
-        clips=700_000 * 128, batch=128, rate=3e-4,
+        shape=(16, 64, 64), fps=16.0, patch=1, shift=0.0, text=1024, clips=700_000 * 128, batch=128, rate=3e-4,
+        net=dict(width=256, multipliers=(1, 2, 4, 8), temporal_attention="relative"),
     ),
 }  # fmt: skip
-NETWORK = ("width", "multipliers", "depth", "attention", "head_width", "norm_groups", "temporal_attention")
 
 
 def vdm(
@@ -53,6 +48,7 @@ def vdm(
     images: int = 4,
     guidance: float = 2.0,
     steps: int = 64,
+    width: int = 0,
     clips: int = 0,
     batch: int = 0,
     rate: float = 0.0,
@@ -61,21 +57,27 @@ def vdm(
     """A space-time U-Net on videos, with images of their own captions appended to every clip.
 
     Args:
-        size: tiny (seconds, for tests), small (two CPU cores, an hour or two), base (an accelerator), paper (the published width).
+        size: tiny (seconds, for tests), small (an hour or two of two CPU cores), base (an accelerator), paper (as published).
         data: what to train on, see ``noisereel.worlds.pools``.
         images: images appended to each clip as extra frames; VDM tries 0, 4 and 8.
         guidance: classifier-free guidance scale in sampling; 1 is none.
         steps: sampling steps.
+        width: channels at full size; 0 is the size's own number.
         clips: how many clips training sees; 0 is the size's own number.
         batch: clips at a time; 0 is the size's own number.
         rate: learning rate; 0 is the size's own.
         seed: of the initial weights and of the order of the data.
     """
-    preset = SIZES[size]
+    if size not in SIZES:
+        raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
+    asked = dict(clips=clips, batch=batch, rate=rate)
+    preset = SIZES[size] | {name: value for name, value in asked.items() if value}
+    # Rotary positions are relative too, and twice as fast as the paper's learned ones.
+    network = dict(temporal_attention="rotary") | preset["net"] | (dict(width=width) if width else {})
     codec = Pixels(patch=preset["patch"])
     with initialised(seed):
         text = SmallTextEncoder(dim=preset["text"])
-        net = UNet(channels=codec.channels, pooled_dim=text.pooled_dim, **{name: preset[name] for name in NETWORK})
+        net = UNet(channels=codec.channels, pooled_dim=text.pooled_dim, **network)
     stage = Stage(
         net=net,
         diffusion=Diffusion(schedule=Cosine(shift=preset["shift"]), predicts="v", draw=stratified, tells="log_snr"),
@@ -95,7 +97,7 @@ def vdm(
             video=pools.video,
             images=pools.images if images else None,
             images_per_clip=images,
-            batch=batch or preset["batch"],
+            batch=preset["batch"],
             seed=seed,
         )
         joint = Phase(
@@ -103,11 +105,11 @@ def vdm(
             target=stage,
             data=mix,
             held_out=Mix(video=pools.held_out, batch=64)(0),
-            clips=clips or preset["clips"],
-            learning_rate=rate or preset["rate"],
-            warmup=50 * (batch or preset["batch"]),
+            clips=preset["clips"],
+            learning_rate=preset["rate"],
+            warmup=50 * preset["batch"],
             decay="cosine",
-            ema=(clips or preset["clips"]) // 30,
+            ema=preset["clips"] // 30,
             prompts=pools.prompts(8),
         )
         return [joint]
