@@ -33,7 +33,7 @@ def test_true_clips_are_read_right(part, split):
     assert rates["all"].rate == 1
 
 
-def test_the_trajectory_is_the_truth_to_a_tenth_of_a_pixel():
+def test_the_trajectory_is_the_truth_to_a_fifth_of_a_pixel():
     for video, truth in clips("full", 30):
         expected = truth.state(np.arange(16) / 16)
         assert np.abs(read(video, 16.0).trajectory - expected).max() < 0.2 / 64
@@ -137,6 +137,14 @@ def test_an_empty_picture_and_noise_show_nothing():
     noise = torch.randn(3, 8, 32, 32, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     assert read(noise, 8.0, "small").shape is None
     assert read(noise, 8.0, "small").motion is None
+
+
+def test_a_clip_of_nan_shows_nothing_and_too_small_a_clip_is_refused():
+    broken = read(torch.full((3, 8, 32, 32), torch.nan), 8.0, "small")
+    assert (broken.ground, broken.shape, broken.colour, broken.size, broken.motion) == (None,) * 5
+    for shape in ((3, 3, 32, 32), (3, 8, 16, 32)):
+        with pytest.raises(ValueError, match="at least 4 frames of 24 x 24"):
+            read(torch.zeros(shape), 8.0)
 
 
 def test_the_wilson_interval_matches_its_table():

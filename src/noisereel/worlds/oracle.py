@@ -27,11 +27,13 @@ ATTRIBUTES = ("shape", "colour", "size", "ground", "motion")
 
 _COLOUR_TOLERANCE = 0.12  # in OKLab, where black and white are 1 apart
 _LEAST_CONTRAST = 0.3  # between object and ground, in [-1, 1] RGB; the faintest pair of the palette has 0.6
-_LEAST_LIKENESS = 0.7  # intersection over union with the rendered outline
+_LEAST_LIKENESS = 0.7  # mean intersection over union with the rendered outline
+_LEAST_EVER = 0.6  # the same in the worst frame
 _LEAST_AGREEMENT = 0.75  # share of frames that look most like the outline that was read
 _MOST_RESIDUAL = 0.015  # of the trajectory, in pictures: half a pixel at 32 x 32
 _LEAST_AMPLITUDE = 0.5  # of the least that the law has in a scene
 _RADIUS_BOUNDS = 0.8, 1.2  # how far below the smallest and above the largest radius a size is still read
+_LEAST_AREA = 0.25 * np.pi * (RADII["small"][0] * (1 - LAWS["shrinks"].amplitude[1])) ** 2  # a quarter of any scene's least
 _RATES = 13  # tried for each law that turns
 
 
@@ -59,18 +61,23 @@ class Rate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """A clip taken apart into a ground, an object colour and how much of each pixel the object covers."""
+class _Object:
+    """The object: its colour in each frame, and how much of each pixel it covers."""
 
-    grounds: Float[np.ndarray, "t 3"]
     colours: Float[np.ndarray, "t 3"]
     cover: Float[np.ndarray, "t h w"]  # about 0 to 1; exactly 0 away from the object
 
 
 def read(video: Float[Tensor, "3 t h w"], fps: float, part: Part = "full", seconds: float = 1.0) -> Reading:
-    """What a clip in [-1, 1] of a scene of ``seconds`` shows, in the words of ``part``; motions are told from all laws."""
+    """What a clip in [-1, 1] of a scene of ``seconds`` shows, in the words of ``part``; motions are told from all laws.
+
+    A clip has at least 4 frames of 24 x 24 pixels.
+    """
+    frames, height, width = video.shape[1:]
+    if frames < 4 or min(height, width) < 24:
+        raise ValueError(f"the oracle needs at least 4 frames of 24 x 24, got {frames} of {height} x {width}")
     words = PARTS[part]
-    frames, (height, width) = video.shape[1], video.shape[2:]
+    video = video.detach().float().cpu()
     grounds = _border(video)
     ground = _same_in_all(grounds, {name: GROUNDS[name] for name in words.ground})
     seen = _segment(video, grounds)
@@ -126,13 +133,13 @@ def _border(video: Float[Tensor, "3 t h w"]) -> Float[np.ndarray, "t 3"]:
     return torch.cat(edges, dim=2).median(dim=2).values.T.double().numpy()
 
 
-def _segment(video: Float[Tensor, "3 t h w"], grounds: Float[np.ndarray, "t 3"]) -> _Seen | None:
+def _segment(video: Float[Tensor, "3 t h w"], grounds: Float[np.ndarray, "t 3"]) -> _Object | None:
     """The object's colour and coverage in each frame, or None where nothing stands out from the ground in some frame."""
     ground = torch.from_numpy(np.median(grounds, axis=0)).float()
-    contrast = video.float() - ground[:, None, None, None]
+    contrast = video - ground[:, None, None, None]
     distance = contrast.norm(dim=0)
     strongest = distance.flatten().topk(distance.numel() // 100).values.mean()
-    if strongest < _LEAST_CONTRAST:
+    if not strongest >= _LEAST_CONTRAST:  # so written that a clip of nan has no object
         return None
     colour = contrast[:, distance > 0.75 * strongest].median(dim=1).values
     cover = torch.einsum("cthw,c->thw", contrast, colour / colour.square().sum())
@@ -144,7 +151,7 @@ def _segment(video: Float[Tensor, "3 t h w"], grounds: Float[np.ndarray, "t 3"])
     colours = torch.stack(
         [video[:, i, cover[i] >= min(0.8, float(cover[i].max()))].median(dim=1).values for i in range(len(cover))]
     )
-    return _Seen(grounds=grounds, colours=colours.double().numpy(), cover=(cover * near).double().numpy())
+    return _Object(colours=colours.double().numpy(), cover=(cover * near).double().numpy())
 
 
 def _trajectory(cover: Float[np.ndarray, "t h w"]) -> Float[np.ndarray, "3 t"] | None:
@@ -152,7 +159,7 @@ def _trajectory(cover: Float[np.ndarray, "t h w"]) -> Float[np.ndarray, "3 t"] |
     _, height, width = cover.shape
     scale = min(height, width)
     area = cover.sum(axis=(1, 2))
-    if (area < 0.25 * np.pi * (_smallest() * scale) ** 2).any():
+    if (area < _LEAST_AREA * scale**2).any():
         return None
     x = (cover.sum(axis=1) * (np.arange(width) + 0.5)).sum(axis=1) / area
     y = (cover.sum(axis=2) * (np.arange(height) + 0.5)).sum(axis=1) / area
@@ -164,12 +171,6 @@ def _to_pixels(trajectory: Float[np.ndarray, "3 t"], height: int, width: int) ->
     return trajectory * scale + np.array([[(width - scale) / 2], [(height - scale) / 2], [0]])
 
 
-@cache
-def _smallest() -> float:
-    """The smallest radius of any scene at any time."""
-    return RADII["small"][0] * (1 - LAWS["shrinks"].amplitude[1])
-
-
 # Naming what is there
 
 
@@ -179,9 +180,8 @@ def _same_in_all(colours: Float[np.ndarray, "t 3"], palette: Mapping[str, tuple[
     known = _oklab(np.stack([pixel(palette[name]) for name in names]))
     distances = np.linalg.norm(_oklab(colours)[:, None] - known, axis=-1)
     nearest = distances.argmin(axis=1)
-    if (nearest != nearest[0]).any() or (distances.min(axis=1) > _COLOUR_TOLERANCE).any():
-        return None
-    return names[nearest[0]]
+    agreed = (nearest == nearest[0]).all() and (distances.min(axis=1) <= _COLOUR_TOLERANCE).all()
+    return names[nearest[0]] if agreed else None
 
 
 def _oklab(colours: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
@@ -218,8 +218,8 @@ def _shape(likeness: Mapping[str, Float[np.ndarray, " t"]]) -> str | None:
     table = np.stack(list(likeness.values()))
     best = table.mean(axis=1).argmax()
     agreement = (table.argmax(axis=0) == best).mean()
-    alike = table[best].mean() >= _LEAST_LIKENESS and agreement >= _LEAST_AGREEMENT
-    return list(likeness)[best] if alike else None
+    close = table[best].mean() >= _LEAST_LIKENESS and table[best].min() >= _LEAST_EVER
+    return list(likeness)[best] if close and agreement >= _LEAST_AGREEMENT else None
 
 
 def _size(radius: float) -> str | None:
