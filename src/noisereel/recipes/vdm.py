@@ -7,10 +7,10 @@ from typing import Any, Literal
 from noisereel.codecs.pixels import Pixels
 from noisereel.data.mix import Mix
 from noisereel.diffusion.guidance import cfg
-from noisereel.diffusion.process import Diffusion
+from noisereel.diffusion.process import Diffusion, Predicts
 from noisereel.diffusion.samplers import ancestral
 from noisereel.diffusion.schedules import Cosine
-from noisereel.diffusion.times import stratified
+from noisereel.diffusion.times import like, one, stratified
 from noisereel.nets.unet import UNet
 from noisereel.recipes.plan import Plan, initialised
 from noisereel.stage import Stage
@@ -24,19 +24,19 @@ Size = Literal["tiny", "small", "base", "paper"]
 # For each size: the video, the network, the text encoder's width, the length and pace of training.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": dict(
-        shape=(4, 16, 16), fps=4.0, patch=2, shift=-2.0, text=32, clips=512, batch=8, rate=2e-3,
+        shape=(4, 16, 16), fps=4.0, patch=2, shift=-2.0, predicts="x0", text=32, clips=512, batch=8, rate=2e-3,
         net=dict(width=16, multipliers=(1, 2), depth=1, attention=(False, True), head_width=8, norm_groups=8),
     ),
     "small": dict(
-        shape=(8, 32, 32), fps=8.0, patch=4, shift=-3.0, text=128, clips=120_000, batch=16, rate=6e-4,
+        shape=(8, 32, 32), fps=8.0, patch=4, shift=-3.0, predicts="x0", text=128, clips=120_000, batch=16, rate=6e-4,
         net=dict(width=96, multipliers=(1, 2), depth=1, attention=(True, True), head_width=48, norm_groups=16),
     ),
     "base": dict(
-        shape=(16, 64, 64), fps=16.0, patch=2, shift=-4.0, text=256, clips=5_000_000, batch=256, rate=3e-4,
+        shape=(16, 64, 64), fps=16.0, patch=2, shift=-4.0, predicts="x0", text=256, clips=5_000_000, batch=256, rate=3e-4,
         net=dict(width=128, multipliers=(1, 2, 3, 4), attention=(False, True, True, True)),
     ),
     "paper": dict(
-        shape=(16, 64, 64), fps=16.0, patch=1, shift=0.0, text=1024, clips=700_000 * 128, batch=128, rate=3e-4,
+        shape=(16, 64, 64), fps=16.0, patch=1, shift=0.0, predicts="eps", text=1024, clips=700_000 * 128, batch=128, rate=3e-4,
         net=dict(width=256, multipliers=(1, 2, 4, 8), temporal_attention="relative"),
     ),
 }  # fmt: skip
@@ -80,7 +80,7 @@ def vdm(
         net = UNet(channels=codec.channels, pooled_dim=text.pooled_dim, **network)
     stage = Stage(
         net=net,
-        diffusion=Diffusion(schedule=Cosine(shift=preset["shift"]), predicts="v", draw=stratified, tells="log_snr"),
+        diffusion=diffusion(preset["predicts"], preset["shift"]),
         codec=codec,
         text=text,
         shape=preset["shape"],
@@ -92,7 +92,7 @@ def vdm(
 
     def phases() -> list[Phase]:
         pools = Pools.open(data, shape=preset["shape"], fps=preset["fps"])
-        text.learn_words(pools.captions(4096))
+        text.learn_words(pools.captions(1500))
         mix = Mix(
             video=pools.video,
             images=pools.images if images else None,
@@ -115,3 +115,12 @@ def vdm(
         return [joint]
 
     return Plan(system=System(stages={"base": stage}), phases=phases)
+
+
+def diffusion(predicts: Predicts, shift: float) -> Diffusion:
+    """The cosine process of the paper; a clean video is predicted where a position holds many pixels, and weighed as v.
+
+    A folded position has more noise to repeat than a narrow network can carry through, but little video to name.
+    """
+    weight = like("v", limit=5.0) if predicts == "x0" else one
+    return Diffusion(schedule=Cosine(shift=shift), predicts=predicts, draw=stratified, weight=weight, tells="log_snr")
