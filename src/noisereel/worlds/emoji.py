@@ -217,7 +217,8 @@ def render(
         layer[chosen] = functional.grid_sample(source, grid[chosen], align_corners=False)
     colour, alpha = layer.split([3, 1], dim=1)
     pixel = torch.tensor(ground, dtype=torch.float32)[:, None, None]
-    return rearrange((colour + pixel * (1 - alpha / 255)) / 127.5 - 1, "t c h w -> c t h w")
+    video = (colour + pixel * (1 - alpha / 255)) / 127.5 - 1
+    return rearrange(video, "t c h w -> c t h w").clamp(-1, 1)
 
 
 def _inverse(pose: Pose, size: float, tall: float, wide: float) -> Float[np.ndarray, "t 2 3"]:

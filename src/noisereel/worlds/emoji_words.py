@@ -198,7 +198,7 @@ _SYNONYMS = {
     "wrapped sweet": "piece of candy",
 }
 
-_MOTIONS = {
+_MOTIONS: dict[str, tuple[str, ...]] = {
     "left": ("slides left", "slides to the left", "moves left", "moves to the left"),
     "right": ("slides right", "slides to the right", "moves right", "moves to the right"),
     "up": ("floats up", "floats upwards", "rises"),
@@ -232,7 +232,7 @@ _PARTICIPLES = {
     "swings": "swinging",
     "flips": "flipping",
 }
-_GROUNDS = {"grey": ("grey", "gray"), "navy": ("navy", "navy blue")}
+_GROUNDS: dict[str, tuple[str, ...]] = {"grey": ("grey", "gray"), "navy": ("navy", "navy blue")}
 
 
 def _inflected(said: str, form: Literal["many", "participle"]) -> str:
@@ -247,7 +247,7 @@ def _ways(noun: Noun) -> list[tuple[str, str]]:
     return said if other is None else [*said, (noun.phrase.replace(noun.name, other), other)]
 
 
-_WORDS = {
+_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "thing": {noun.phrase: tuple(phrase for phrase, _ in _ways(noun)) for noun in NOUNS},
     "name": {noun.name: tuple(name for _, name in _ways(noun)) for noun in NOUNS},
     "ground": _GROUNDS,

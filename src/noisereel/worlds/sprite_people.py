@@ -127,7 +127,7 @@ _HAIR = {
     "platinum blonde": "Platinum",
     "ginger": "Orange",
     "red": "Ruby",
-    "grey": "Gray",
+    "grey": "Silver",
     "white": "White",
     "blue": "Blue",
     "green": "Green",
@@ -159,6 +159,7 @@ BUILDS = {  # who -> the body's and the head's folder
 _SKINS = ("Porcelain", "Ivory", "Peach", "Tan", "Tawny", "Honey", "Bronze", "Brown", "Coffee")
 _WHO_ODDS = (0.35, 0.35, 0.15, 0.15)
 _SWORD = "Props/Sword 01 - Arming Sword"
+_BROWS = "Hair/Eyebrows 01 - Thin Eyebrows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,13 +231,21 @@ def layers(person: Person, *, sword: bool) -> list[Layer]:
         *(worn("feet") if boots else []),
         Layer(name="head", folder=f"Head/Head {head}", material="Skin", ramp=person.skin, on_head=True),
         *worn("beard"),
-        Layer(name="brows", folder="Hair/Eyebrows 01 - Thin Eyebrows", material="Hair", ramp=brows, on_head=True),
+        Layer(name="brows", folder=_BROWS, material="Hair", ramp=brows, on_head=True),
         *worn("glasses"),
         *worn("hair"),
         *worn("helmet"),
         *worn("wings"),
         *([Layer(name="sword", folder=_SWORD)] if sword else []),
     ]
+
+
+def folders() -> set[str]:
+    """Every folder of Characters that somebody may need."""
+    builds = {body[5:] for body, _ in BUILDS.values()}
+    worn = {item.folder.format(build=build) for kinds in WARDROBE.values() for item in kinds.values() for build in builds}
+    people = {folder for body, head in BUILDS.values() for folder in (f"Body/Body {body}", f"Head/Head {head}")}
+    return worn | people | {_SWORD, _BROWS}
 
 
 def _choose(rng: np.random.Generator, slot: str, fights: bool) -> str:

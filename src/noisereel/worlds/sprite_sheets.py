@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -72,11 +72,14 @@ class Checkout:
 
     root: Path
 
-    def __post_init__(self) -> None:
-        wanted = (_ramps_file(self.root), self.root / "Characters" / "Body", self.root / "Terrain" / "terrain_summer.png")
-        for path in wanted:
-            if not path.exists():
-                raise ValueError(f"{self.root} is no checkout of LPC Revised: it lacks {path.relative_to(self.root)}; {SOURCE}")
+    def require(self, folders: Collection[str], seasons: Collection[str]) -> None:
+        """Raise ValueError unless the ramps, these folders of Characters and these seasons' grounds are there."""
+        wanted = [_ramps_file(self.root), *(self.root / "Characters" / folder for folder in sorted(folders))]
+        wanted += [_ground_file(self.root, season) for season in sorted(seasons)]
+        missing = [path.relative_to(self.root) for path in wanted if not path.exists()]
+        if missing:
+            lacks = f"it lacks {len(missing)} of {len(wanted)} things, such as {missing[0]}"
+            raise ValueError(f"{self.root} is no checkout of LPC Revised: {lacks}; {SOURCE}")
 
     def compose(self, layers: Sequence[Layer], animation: str, direction: str) -> Figure:
         """The layers drawn over each other, first to last, in one animation seen from one side."""
@@ -85,30 +88,34 @@ class Checkout:
         drawn = [(layer, sheet) for layer in layers if (sheet := _recoloured(root, layer, animation)) is not None]
         side = max(sheet.cells.shape[-1] for _, sheet in drawn)
         index = np.zeros((drawn[0][1].cells.shape[1], side, side), np.uint16)
-        palette, first = [_NOTHING], []
+        palette, owners = [_NOTHING], [""]  # row by row, whose colour it is
         for layer, sheet in drawn:
             cells = sheet.cells[row % len(sheet.cells)]  # climbing is seen from one side only
             visible = cells > 0
             if layer.on_head and cutout is not None:
                 visible &= cutout.cells[row] == 0  # an arm passes in front
             margin = (side - cells.shape[-1]) // 2
-            first.append(sum(map(len, palette)))
             middle = index[:, margin : side - margin, margin : side - margin]
-            np.copyto(middle, cells + np.uint16(first[-1] - 1), where=visible)
+            np.copyto(middle, cells + np.uint16(len(owners) - 1), where=visible)
             palette.append(sheet.colours[1:])
-        counts = np.add.reduceat(np.bincount(index.ravel(), minlength=sum(map(len, palette))), first) // len(index)
+            owners += [layer.name] * len(palette[-1])
         shown: Counter[str] = Counter()
-        for (layer, _), pixels in zip(drawn, counts.tolist(), strict=True):
-            shown[layer.name] += pixels
-        return Figure(index=index, colours=np.concatenate(palette), shown=dict(shown))
+        for owner, pixels in zip(owners, np.bincount(index.ravel(), minlength=len(owners)).tolist(), strict=True):
+            shown[owner] += pixels
+        per_frame = {name: pixels // len(index) for name, pixels in shown.items() if name}
+        return Figure(index=index, colours=np.concatenate(palette), shown=per_frame)
 
     def ground(self, season: str, row: int) -> Tiles:
         """The interchangeable tiles of one row of a season's ground."""
-        return _tiles(self.root / "Terrain" / f"terrain_{season}.png", row)
+        return _tiles(_ground_file(self.root, season), row)
 
 
 def _ramps_file(root: Path) -> Path:
     return root / "Characters" / _GUIDES / "Color Palettes" / "Ramps.json"
+
+
+def _ground_file(root: Path, season: str) -> Path:
+    return root / "Terrain" / f"terrain_{season}.png"
 
 
 @cache

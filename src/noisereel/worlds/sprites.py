@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from noisereel.data.clips import Clip, Pool
 from noisereel.worlds.dice import dice, held_out
-from noisereel.worlds.sprite_people import Person, draw_person, layers
+from noisereel.worlds.sprite_people import Person, draw_person, folders, layers
 from noisereel.worlds.sprite_sheets import DIRECTIONS, TILE, Checkout, Figure
 from noisereel.worlds.sprites_words import BRIEF, IMAGE, VIDEO, phrase, spoken
 
@@ -41,21 +41,21 @@ class Action:
 
     animation: str
     rate: float
-    speed: float = 0
+    speed: float = 0.0
     sword: bool = False
-    odds: float = 1
+    odds: float = 1.0
 
 
 ACTIONS = {
-    "stand": Action(animation="Idle", rate=3, odds=3),
-    "walk": Action(animation="Walk", rate=10, speed=32, odds=6),
-    "run": Action(animation="Run", rate=12, speed=56, odds=4),
-    "jump": Action(animation="Jump", rate=6, odds=2),
-    "climb": Action(animation="Climb", rate=7, speed=16),
-    "guard": Action(animation="Combat 1h - Idle", rate=3, sword=True),
-    "slash": Action(animation="Combat 1h - Slash", rate=8, sword=True),
-    "strike": Action(animation="Combat 1h - Halfslash", rate=7, sword=True),
-    "slash twice": Action(animation="Combat 1h - Backslash", rate=12, sword=True),
+    "stand": Action(animation="Idle", rate=3.0, odds=3.0),
+    "walk": Action(animation="Walk", rate=10.0, speed=32.0, odds=6.0),
+    "run": Action(animation="Run", rate=12.0, speed=56.0, odds=4.0),
+    "jump": Action(animation="Jump", rate=6.0, odds=2.0),
+    "climb": Action(animation="Climb", rate=7.0, speed=16.0),
+    "guard": Action(animation="Combat 1h - Idle", rate=3.0, sword=True),
+    "slash": Action(animation="Combat 1h - Slash", rate=8.0, sword=True),
+    "strike": Action(animation="Combat 1h - Halfslash", rate=7.0, sword=True),
+    "slash twice": Action(animation="Combat 1h - Backslash", rate=12.0, sword=True),
 }
 _IN_IMAGES = ("stand", "walk", "run")  # actions whose single frames need no word of motion
 _WITH_WINGS = ("stand", "walk")  # the only ones that wings are drawn for
@@ -109,6 +109,8 @@ def scene(index: int, split: Split, pool: Pool = "captioned_video", seconds: flo
         rng = dice(f"sprites {split} {pool} {attempt}", index)
         drawn = _draw_scene(rng, pool, seconds)
         stranger = held_out("stranger", *drawn.person.identity)
+        if drawn.ground in {colour for _, colour in drawn.person.wears.values()}:
+            continue  # black on black would be named and not seen
         if stranger == (pool == "unlabelled_video") and held_out(*_combination(drawn)) == (split == "held_out"):
             return drawn
     raise AssertionError
@@ -134,7 +136,7 @@ def _draw_scene(rng: np.random.Generator, pool: Pool, seconds: float) -> Scene:
         direction=direction,
         ground=ground,
         follows=follows,
-        middle=(rng.uniform(-6, 6), rng.uniform(0, 6) if action == "jump" else rng.uniform(-3, 3)),
+        middle=(rng.uniform(-6, 6), rng.uniform(3, 7) if action == "jump" else rng.uniform(-3, 3)),
         phase=rng.uniform(0, 12) if ACTIONS[action].speed or action == "stand" else 0.0,
         tiles=int(rng.integers(2**31)),
         seconds=seconds,
@@ -163,7 +165,7 @@ class Sprites:
             raise ValueError(f"sprites cannot be {self.height}x{self.width}: the height must be 64 times or a part of 64")
         if (self.frames - 1) / self.fps > self.seconds:
             raise ValueError(f"{self.frames} frames at {self.fps:g} fps last longer than a scene of {self.seconds:g} s")
-        self.checkout  # noqa: B018  (a wrong folder is a mistake to report now)
+        self.checkout.require(folders(), {season for season, _ in TERRAIN.values()})
 
     @cached_property
     def checkout(self) -> Checkout:

@@ -58,7 +58,7 @@ _PARTICIPLES = {
 
 def _doings() -> dict[str, tuple[str, ...]]:
     """Every action in every direction, in the third person."""
-    doings = {"climb up": ("climbs", "climbs up")}
+    doings: dict[str, tuple[str, ...]] = {"climb up": ("climbs", "climbs up")}
     for action, (verbs, tail, goes) in _VERBS.items():
         for direction in _TO:
             ends = [f" {end}" if goes else f", {end}," for end in (_TO if goes else _FACING)[direction]]
@@ -90,8 +90,8 @@ def _place(ground: str) -> tuple[str, ...]:
 
 
 _WHO = {
-    "woman": ("a woman", "a young woman", "a lady"),
-    "man": ("a man", "a young man", "a guy"),
+    "woman": ("a woman", "a lady"),
+    "man": ("a man", "a guy"),
     "old woman": ("an old woman", "an elderly woman"),
     "old man": ("an old man", "an elderly man"),
 }
@@ -101,10 +101,11 @@ def spoken(
     rng: np.random.Generator, person: Person, shown: Collection[str], *, action: str, direction: str, ground: str, follows: bool
 ) -> dict[str, str]:
     """What the slots of a caption hold, each item named in one of its ways; only slots in ``shown`` are spoken of."""
+    hides_age = direction == "up" or person.wears.get("helmet", ("", ""))[0] == "closed"
     head = [_named(rng, person, slot) for slot in _ON_HEAD if slot in person.wears and slot in shown]
     body = [_named(rng, person, slot) for slot in _ON_BODY if slot in person.wears and slot in shown]
     return {
-        "who": _pick(rng, _WHO[person.who]),
+        "who": _pick(rng, _WHO[person.who.removeprefix("old ") if hides_age else person.who]),
         "head": _joined(head or ["a bald head"]),
         "clothes": _joined(body),
         "garment": _pick(rng, body[:2]),
@@ -134,7 +135,7 @@ def _joined(things: Sequence[str]) -> str:
 
 
 def _pick(rng: np.random.Generator, ways: Sequence[str]) -> str:
-    return ways[rng.integers(len(ways))]
+    return ways[int(rng.integers(len(ways)))]
 
 
 VIDEO = Language(
