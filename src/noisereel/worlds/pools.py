@@ -1,23 +1,32 @@
-"""Training data by name: the pools that the recipes draw from."""
+"""Training data by name: what ``--data`` can be."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from itertools import count, islice
+from pathlib import Path
+from typing import Any
 
-from noisereel.data.clips import Source
-from noisereel.worlds.shapes import Shapes
+from noisereel.data.clips import Clip, Source
+from noisereel.data.folder import Folder
+from noisereel.data.mix import blended
+from noisereel.worlds.emoji import Emoji
+from noisereel.worlds.shapes import Part, Shapes
+from noisereel.worlds.sprites import Sprites
 
-LEGAL = "shapes (the whole shapes world) or shapes-small (the part of it that fits 32 pixels)"
+LEGAL = (
+    "shapes, shapes-small (what fits 32 pixels), sprites=CHECKOUT, emoji=CHECKOUT, a folder of clips, or several joined by +"
+)
+HELD_OUT_ONE_IN = 10  # clips of a folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pools:
-    """Captioned videos, captioned images and unlabelled videos of one kind, and captioned videos kept for testing."""
+    """Captioned videos, captioned images, and captioned videos kept for testing."""
 
     video: Source
     images: Source
-    unlabelled: Source
     held_out: Source
 
     @classmethod
@@ -25,29 +34,74 @@ class Pools:
         """The pools called ``data``, with clips of ``shape`` (frames, height, width).
 
         Raises:
-            ValueError: there are none of that name; names those there are.
+            ValueError: there are none of that name; says what would do.
         """
-        parts = {"shapes": "full", "shapes-small": "small"}
-        if data not in parts:
-            raise ValueError(f"there is no training data called {data!r}; use {LEGAL}")
-        frames, height, width = shape
-
-        def world(**which: str) -> Shapes:
-            return Shapes(part=parts[data], frames=frames, height=height, width=width, fps=fps, seconds=frames / fps, **which)
-
+        opened = [_open(name.strip(), shape, fps) for name in data.split("+")]
+        if len(opened) == 1:
+            return opened[0]
+        even = [1.0] * len(opened)
         return cls(
-            video=world(),
-            images=world(pool="captioned_image"),
-            unlabelled=world(pool="unlabelled_video"),
-            held_out=world(split="held_out"),
+            video=blended([pools.video for pools in opened], even),
+            images=blended([pools.images for pools in opened], even),
+            held_out=blended([pools.held_out for pools in opened], even),
         )
 
     def captions(self, number: int) -> list[str]:
-        """The captions of the first ``number`` videos and as many images: what a vocabulary is learned from."""
-        clips = (source[index] for source in (self.video, self.images) for index in range(number))
+        """Captions of up to ``number`` videos and as many images: what a vocabulary is learned from."""
+        clips = (source[index] for source in (self.video, self.images) for index in range(_size(source, number)))
         return [clip.caption for clip in clips if clip.caption is not None]
 
     def prompts(self, number: int) -> tuple[str, ...]:
         """Captions of held-out videos, to look at while training."""
-        captions = (self.held_out[index].caption for index in count())
+        indices = range(len(self.held_out)) if isinstance(self.held_out, Sized) else count()
+        captions = (self.held_out[index].caption for index in indices)
         return tuple(islice((caption for caption in captions if caption is not None), number))
+
+
+def _open(name: str, shape: tuple[int, int, int], fps: float) -> Pools:
+    frames, height, width = shape
+    size: dict[str, Any] = dict(frames=frames, height=height, width=width, fps=fps)
+    lasting: dict[str, Any] = {**size, "seconds": frames / fps}
+    kind, _, root = name.partition("=")
+    if name in ("shapes", "shapes-small"):
+        part: Part = "small" if name == "shapes-small" else "full"
+        return _world(lambda **which: Shapes(part=part, **lasting, **which))
+    if root and kind in ("sprites", "emoji"):
+        world: Callable[..., Source] = Sprites if kind == "sprites" else Emoji
+        return _world(lambda **which: world(root=Path(root).expanduser(), **lasting, **which))
+    if not name or not Path(name).expanduser().is_dir():
+        raise ValueError(f"there is no training data called {name!r}; use {LEGAL}")
+    path = Path(name).expanduser()
+    videos, images = Folder(path=path, **size), Folder(path=path, **{**size, "frames": 1})
+    return Pools(video=_Chosen.of(videos, False), images=_Chosen.of(images, False), held_out=_Chosen.of(videos, True))
+
+
+def _world(make: Callable[..., Source]) -> Pools:
+    return Pools(video=make(), images=make(pool="captioned_image"), held_out=make(split="held_out"))
+
+
+def _size(source: Source, most: int) -> int:
+    return min(most, len(source)) if isinstance(source, Sized) else most
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Some clips of a folder."""
+
+    folder: Folder
+    numbers: Sequence[int]
+
+    @classmethod
+    def of(cls, folder: Folder, held_out: bool) -> _Chosen:
+        """Every tenth clip, or the others; all of them, both times, in a folder that is too small to hold any out."""
+        numbers = range(len(folder))
+        if len(folder) < HELD_OUT_ONE_IN:
+            return cls(folder, numbers)
+        return cls(folder, [number for number in numbers if (number % HELD_OUT_ONE_IN == 0) == held_out])
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Clip:
+        round_, position = divmod(index, len(self.numbers))
+        return self.folder[round_ * len(self.folder) + self.numbers[position]]

@@ -1,0 +1,49 @@
+"""Training data by name: every name opens what it says, and a folder's held-out clips are never trained on."""
+
+import pytest
+import torch
+
+from noisereel.data.writer import write
+from noisereel.worlds.pools import Pools
+
+SHAPE = (4, 16, 16)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(12):
+        video = torch.full((3, 4, 16, 16), number / 6 - 1)
+        write(video, tmp_path / f"clip{number:02}.webm", fps=8)
+        (tmp_path / f"clip{number:02}.txt").write_text(f"clip number {number}")
+    return tmp_path
+
+
+def test_folder_keeps_every_tenth_clip_from_training(folder):
+    pools = Pools.open(str(folder), shape=SHAPE, fps=8.0)
+    trained = {pools.video[index].caption for index in range(40)}
+    tested = {pools.held_out[index].caption for index in range(40)}
+    assert tested == {"clip number 0", "clip number 10"}
+    assert trained == {f"clip number {n}" for n in range(12)} - tested
+    assert pools.images[0].video.shape == (3, 1, 16, 16)
+    assert set(pools.captions(100)) == trained
+    assert set(pools.prompts(8)) == tested
+
+
+def test_worlds_blend(folder):
+    pools = Pools.open(f"shapes-small + {folder}", shape=SHAPE, fps=8.0)
+    captions = [pools.video[index].caption for index in range(60)]
+    own = sum(caption.startswith("clip number") for caption in captions)
+    assert 15 <= own <= 45
+
+
+def test_seconds_follow_the_shape():
+    pools = Pools.open("shapes-small", shape=(8, 32, 32), fps=4.0)
+    assert pools.video.seconds == 2.0
+    assert pools.held_out.split == "held_out"
+    assert pools.images.pool == "captioned_image"
+
+
+@pytest.mark.parametrize("name", ["imagenet", "sprites", "emoji=", "no/such/folder", ""])
+def test_unknown_names_are_refused_with_the_legal_ones(name):
+    with pytest.raises(ValueError, match="shapes-small"):
+        Pools.open(name, shape=SHAPE, fps=8.0)
