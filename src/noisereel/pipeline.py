@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from noisereel import __version__, checkpoint
 from noisereel.diffusion.guidance import cfg
-from noisereel.recipes.plan import rebuild
+from noisereel.recipes.plan import complete, rebuild
 from noisereel.system import Moment, System
 from noisereel.types import Rng, Video
 
@@ -55,7 +55,7 @@ class TextToVideo:
         index = checkpoint.read_index(folder)
         if "recipe" not in index:
             raise ValueError(f"{folder} is not a Noisereel checkpoint: its model_index.json names no recipe")
-        call = {"recipe": index["recipe"], "arguments": index.get("arguments", {})}
+        call = complete({"recipe": index["recipe"], "arguments": index.get("arguments", {})})
         plan = rebuild(call)
         checkpoint.load(folder, plan.system.parts())
         for part in plan.system.parts().values():
@@ -119,6 +119,8 @@ class TextToVideo:
             ValueError: an empty prompt, one with more tokens than the model reads (or than ``max_sequence_length``), an illegal
                 size, or lists of different lengths.
         """
+        if output_type not in get_args(OutputType):
+            raise ValueError(f"output_type {output_type!r} is unknown; use {', '.join(get_args(OutputType))}")
         prompts = repeated(prompt, num_videos_per_prompt)
         negative = None if negative_prompt is None else matched(negative_prompt, prompts, num_videos_per_prompt)
         self.check_lengths([*prompts, *(negative or [])], max_sequence_length)
@@ -158,6 +160,10 @@ class TextToVideo:
                 raise ValueError(f"the guidance scale must be a finite number, not {guidance}; 1 means no guidance")
             changes["guide"] = cfg(guidance)
         return self.system.with_options(**changes)
+
+    def guidance(self, asked: float | None = None) -> float | None:
+        """The guidance scale that is used: the one asked for, or the recipe's; None where the recipe names none."""
+        return asked if asked is not None else self.call["arguments"].get("guidance")
 
     def shape(self, frames: int | None = None, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """Frames, height and width of a video to make; the model's own where not given.
@@ -280,6 +286,4 @@ def converted(video: Video, output_type: OutputType) -> Any:
     array = rearrange(unit, "b t c h w -> b t h w c").numpy()
     if output_type == "np":
         return array
-    if output_type == "pil":
-        return [[Image.fromarray(frame) for frame in clip] for clip in (array * 255).round().astype(np.uint8)]
-    raise ValueError(f"output_type {output_type!r} is unknown; use pil, np, pt or latent")
+    return [[Image.fromarray(frame) for frame in clip] for clip in (array * 255).round().astype(np.uint8)]

@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return dispatch(given)
-    except KeyboardInterrupt:
-        return failed("interrupted", 130)
+    except KeyboardInterrupt as interruption:
+        return failed(str(interruption) or "interrupted", 130)
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -56,7 +56,8 @@ def dispatch(given: list[str]) -> int:
         return 0
     verb, *rest = given
     if verb not in VERBS:
-        raise ValueError(f"there is no verb {verb!r}{close_match(verb, VERBS)}; the verbs are {', '.join(VERBS)}")
+        guess = close_match(verb, [*VERBS, "--help", "--version"]) or f"; the verbs are {', '.join(VERBS)}"
+        raise ValueError(f"there is no verb {verb!r}{guess}")
     module: Any = importlib.import_module(f"noisereel.cli.{verb}")
     options = module.parse(rest)
     if options is None:  # help was asked for, and given

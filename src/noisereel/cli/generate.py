@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ def run(options: Namespace) -> dict[str, Any]:
             some = prompts[start : start + AT_ONCE]
 
             def share_done(share: float, start: int = start, count: int = len(some)) -> None:
-                report(start + share * count, len(prompts), "")
+                report((start + share * count) / len(prompts), "")
 
             with clock.time("sample"), enough_memory():
                 made = job.sample(some, seed + start, share_done)
@@ -124,7 +125,9 @@ def places(options: Namespace, count: int) -> list[Path]:
         raise ValueError(f"{path} is a folder: name a file in it, such as {path / 'out.mp4'}")
     digits = len(str(count))
     paths = [path] if count == 1 else [path.with_stem(f"{path.stem}-{number:0{digits}}") for number in range(1, count + 1)]
-    return [checked(path, sheet=options.sheet) for path in paths]
+    paths = [checked(path, sheet=options.sheet) for path in paths]
+    with tempfile.TemporaryFile(dir=path.parent):  # permissions do not tell everything, such as a disk that is read-only
+        return paths
 
 
 def tell_unknown_words(pipe: TextToVideo, prompts: Sequence[str]) -> list[str]:
@@ -137,7 +140,6 @@ def tell_unknown_words(pipe: TextToVideo, prompts: Sequence[str]) -> list[str]:
 
 def notes(pipe: TextToVideo, job: Job, options: Namespace) -> dict[str, Any]:
     """What is kept inside each file besides its prompt and seed, so that it can be made again."""
-    guidance = pipe.call["arguments"].get("guidance") if options.guidance is None else options.guidance
     optional = {
         "negative": options.negative,
         "extend": options.extend,
@@ -146,7 +148,7 @@ def notes(pipe: TextToVideo, job: Job, options: Namespace) -> dict[str, Any]:
     return {
         "model": options.model,
         "steps": job.system.first.steps,
-        "guidance": guidance,
+        "guidance": pipe.guidance(options.guidance),
         "frames": job.shape[0],
         "height": job.shape[1],
         "width": job.shape[2],

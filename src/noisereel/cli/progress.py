@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Report = Callable[[float, float, str], None]  # done, total, note
+Report = Callable[[float, str], None]  # the share that is done, and a few words
 
 
 @contextmanager
-def progress(what: str, seconds: float = 15) -> Iterator[Report]:
-    """Yields a function to call with how much is done, of how much, and a few words; ``seconds`` lie between lines."""
+def progress(what: str, seconds: float = 15.0) -> Iterator[Report]:
+    """Yields a function to call with the share that is done and a few words; ``seconds`` lie between lines."""
     if not sys.stderr.isatty():
         yield Lines(what, seconds)
         return
@@ -29,10 +29,10 @@ def progress(what: str, seconds: float = 15) -> Iterator[Report]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None, note="")
+        task = bar.add_task(what, total=1, note="")
 
-        def report(done: float, total: float, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+        def report(share: float, note: str) -> None:
+            bar.update(task, completed=share, note=note)
 
         yield report
 
@@ -45,15 +45,15 @@ class Lines:
         self.start = self.spoke = time.monotonic()
         self.first: float | None = None
 
-    def __call__(self, done: float, total: float, note: str = "") -> None:
+    def __call__(self, share: float, note: str) -> None:
         now = time.monotonic()
-        if self.first is None:  # a resumed run did not do its first part in this time
-            self.first, self.start = done, now
-        if now - self.spoke < self.seconds or done <= self.first:
+        if self.first is None:  # a continued run did not do its first part in this time
+            self.first, self.start = share, now
+        if now - self.spoke < self.seconds or share <= self.first:
             return
         self.spoke = now
-        left = (now - self.start) * (total - done) / (done - self.first)
-        print(f"{self.what}: {done / total:.0%}, about {duration(left)} left {note}".rstrip(), file=sys.stderr, flush=True)
+        left = (now - self.start) * (1 - share) / (share - self.first)
+        print(f"{self.what}: {share:.0%}, about {duration(left)} left {note}".rstrip(), file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

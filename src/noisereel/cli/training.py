@@ -96,9 +96,9 @@ def refuse_another(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]
 def followed(trainer: Trainer, deadline: float, what: str) -> Progress | None:
     """Train to the end, the deadline or Ctrl-C, with progress; the last step, None if there was none."""
     last = None
-    with progress(what, seconds=60) as report:
+    with progress(what, seconds=60.0) as report:
         for last in trainer.run(max(0.0, deadline - time.monotonic()) / 60):
-            report(last.clips, trainer.phase.clips, f"loss {last.loss:.4f}, {last.clips_per_second:.1f} clips/s")
+            report(last.clips / trainer.phase.clips, f"loss {last.loss:.4f}, {last.clips_per_second:.1f} clips/s")
     return last
 
 

@@ -50,9 +50,18 @@ def rebuild(call: dict[str, Any]) -> Plan:
     Raises:
         ValueError: an unknown recipe, or an argument it does not take.
     """
-    function = recipe(call["recipe"])
-    legal = inspect.signature(function).parameters
+    return recipe(call["recipe"])(**complete(call)["arguments"])
+
+
+def complete(call: dict[str, Any]) -> dict[str, Any]:
+    """The call with every argument named, defaults too.
+
+    Raises:
+        ValueError: as ``rebuild``.
+    """
+    legal = inspect.signature(recipe(call["recipe"])).parameters
     unknown = sorted(set(call["arguments"]) - set(legal))
     if unknown:
         raise ValueError(f"recipe {call['recipe']} takes no {', '.join(unknown)}; it takes {', '.join(legal)}")
-    return function(**call["arguments"])
+    defaults = {name: parameter.default for name, parameter in legal.items()}
+    return {"recipe": call["recipe"], "arguments": defaults | call["arguments"]}

@@ -1,0 +1,34 @@
+"""What tests of several modules share: a tiny model, made once, that has learned words but nothing else."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from noisereel.pipeline import TextToVideo
+from noisereel.recipes.plan import rebuild
+
+CAPTIONS = ("a red circle moves to the left", "a blue square stands still on a green ground", "two small stars fall")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the smallest VDM: 4 frames of 16x16, three sampling steps."""
+    call = {"recipe": "vdm", "arguments": {"size": "tiny", "steps": 3, "guidance": 2.0}}
+    system = rebuild(call).system
+    system.first.text.learn_words(CAPTIONS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for parameter in system.parts()["unet"].parameters():
+            if not parameter.any():  # born silent: a network that says nothing would hide every difference
+                torch.nn.init.normal_(parameter, std=0.05)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    card = "---\nlibrary_name: noisereel\n---\n\n# Tiny\n\nA model that has learned nothing, for tests.\n"
+    TextToVideo(system=system, call=call, card=card, about={"clips": 0}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> TextToVideo:
+    """The same, opened; calls do not change it."""
+    return TextToVideo.from_pretrained(tiny_folder)
