@@ -95,6 +95,7 @@ def test_blended_draws_in_proportion_and_always_alike() -> None:
     assert not any(name.startswith("never") for name in names)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_prefetched_batches_are_the_same_in_the_same_order(workers: int) -> None:
     mix = joint()

@@ -233,6 +233,16 @@ def test_people_move_the_way_they_are_said_to() -> None:
         assert y.min() == pytest.approx(y[0] - 15, abs=0.5)
 
 
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 3.0])
+def test_people_stay_in_sight_however_long_a_scene_lasts(seconds: float) -> None:
+    times = np.linspace(0, seconds, 20)
+    for index in range(60):
+        truth = scene(index, "train", seconds=seconds)
+        if not truth.follows:
+            x, y = np.abs(truth.place(times)).max(axis=1)
+            assert (x <= 36, y <= 22) == (True, True)
+
+
 def test_the_picture_moves_with_the_truth(fake: Path) -> None:
     source, columns = Sprites(root=fake), torch.arange(64.0)
     for follows, moves in ((False, True), (True, False)):

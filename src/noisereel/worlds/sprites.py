@@ -32,6 +32,7 @@ _VISIBLE = 5  # pixels a frame from which an item is spoken of
 _BRIEF_ONE_IN = 5
 _JUMP = 15  # pixels high; the sheets draw a jump on the spot
 _STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+_ROOM = {"left": 60.0, "right": 60.0, "up": 28.0, "down": 28.0}  # how far a still camera sees someone go
 _TILES = 5  # to each side of the ground that repeats
 
 
@@ -93,8 +94,8 @@ class Scene:
     def place(self, times: Times) -> Float[np.ndarray, "2 t"]:
         """Where the person's cell lies in the world at ``times`` in seconds: x right and y down, in pixels."""
         speed = ACTIONS[self.action].speed
-        if not self.follows and self.direction in ("up", "down"):
-            speed /= 2  # so that the head stays in the picture
+        if not self.follows:
+            speed = min(speed, _ROOM[self.direction] / self.seconds)
         path = np.array(self.middle)[:, None] + np.outer(_STEPS[self.direction], speed * (times - self.seconds / 2))
         if self.action == "jump":
             # In the air from the second drawing to the fifth of six.
