@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-PROMPT ?= a red circle moves to the left
+PROMPT ?= a large red circle moves to the left on a white background
 VIDEO ?= demo.mp4
 
 # Threads that wait for each other sleep instead of spinning: on a busy machine spinning made a 2 s generation take 30 s.

@@ -18,6 +18,7 @@ from noisereel.recipes.plan import RECIPES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCS = {page.name: page.read_text() for page in sorted((ROOT / "docs").glob("*.md"))}
 DEFAULT = ROOT / "weights" / "default" / "model_index.json"
 needs_weights = pytest.mark.skipif(not DEFAULT.exists(), reason="the default model is not in this checkout")
 
@@ -28,12 +29,12 @@ def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = Non
     return done.stdout
 
 
-def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def code_blocks(language: str, *pages: str) -> list[str]:
+    return [block for page in pages for block in re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)]
 
 
-def shell_commands() -> list[list[str]]:
-    lines = "".join(code_blocks("sh")).replace("\\\n", " ").splitlines()
+def shell_commands(*pages: str) -> list[list[str]]:
+    lines = "".join(code_blocks("sh", *pages)).replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
@@ -66,15 +67,15 @@ def test_one_version_everywhere() -> None:
     assert f"## [{noisereel.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_readme_make_targets_exist() -> None:
-    used = {words[1] for words in shell_commands() if words[0] == "make"}
+def test_make_targets_that_are_written_of_exist() -> None:
+    used = {words[1] for words in shell_commands(README, *DOCS.values()) if words[0] == "make"}
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"demo", "test"} <= used <= targets
 
 
-def test_readme_verbs_and_options_are_known_to_the_command_line() -> None:
+def test_commands_that_are_written_of_are_known_to_the_command_line() -> None:
     used: dict[str, set[str]] = {}
-    for words in shell_commands():
+    for words in shell_commands(README, *DOCS.values()):
         if words[0] == "noisereel":
             used.setdefault(words[1], set()).update(word.split("=")[0] for word in words[2:] if re.match("--?[a-z]", word))
     assert "generate" in used
@@ -85,7 +86,7 @@ def test_readme_verbs_and_options_are_known_to_the_command_line() -> None:
 
 
 def test_readme_python_parses_and_uses_public_names() -> None:
-    blocks = code_blocks("python")
+    blocks = code_blocks("python", README)
     assert blocks
     for block in blocks:
         for node in ast.walk(ast.parse(block)):
@@ -95,7 +96,7 @@ def test_readme_python_parses_and_uses_public_names() -> None:
 
 @needs_weights
 def test_readme_python_runs(tmp_path: Path) -> None:
-    for number, block in enumerate(code_blocks("python")):
+    for number, block in enumerate(code_blocks("python", README)):
         folder = tmp_path / str(number)
         folder.mkdir()
         run(sys.executable, "-c", block, cwd=folder)
@@ -112,10 +113,10 @@ def test_readme_tree_is_the_tree() -> None:
 def test_readme_names_every_recipe_and_only_files_that_exist() -> None:
     for recipe in RECIPES:
         assert f"`{recipe}`" in README
-    pages = {page: page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
-    links = [(page, link) for page, text in pages.items() for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)]
-    assert links
-    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+    pages = [ROOT / "README.md", *(ROOT / "docs" / name for name in DOCS)]
+    links = {page: re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()) for page in pages}
+    assert [f"{page.name}: {to}" for page, found in links.items() for to in found if not (page.parent / to).exists()] == []
+    assert set(DOCS) - {"README.md"} <= set(links[ROOT / "docs" / "README.md"])
 
 
 def test_no_file_holds_a_path_of_somebodys_machine() -> None:
