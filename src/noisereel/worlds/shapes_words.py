@@ -20,7 +20,6 @@ _PARTICIPLES = {
     "shrinks": "shrinking",
     "stays": "staying",
     "rests": "resting",
-    "turns": "turning",
     "circles": "circling",
     "sways": "swaying",
     "swings": "swinging",
