@@ -42,6 +42,7 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
         given = vars(parser.parse_args(rest))
     except ArgumentError as error:
         raise ValueError(explained(str(error), list(parser._option_string_actions), name)) from error
+    given["out"] = given["out"] and Path(given["out"])
     taken = {argument: given.pop(argument) for argument in inspect.signature(function).parameters}
     return checked(Namespace(recipe=name, arguments=taken, **given))
 
@@ -51,9 +52,9 @@ def parser_of(name: str, function: Callable[..., Any]) -> Any:
     from jsonargparse import ArgumentParser
 
     summary = (inspect.getdoc(function) or "").split("\n")[0]
-    parser = ArgumentParser(prog=f"noisereel train {name}", exit_on_error=False, description=summary)
+    parser = ArgumentParser(prog=f"noisereel train {name}", exit_on_error=False, description=summary, print_config=None)
     add = parser.add_argument
-    add("--out", type=Path, metavar="FOLDER", help="where the run lives: checkpoints, metrics.jsonl, previews, and the model")
+    add("--out", metavar="FOLDER", help="where the run lives: checkpoints, metrics.jsonl, previews, and the model")
     add("--config", action="config", metavar="FILE", help="a yaml file of options; the command line has the last word")
     add("--minutes", type=float, help="stop after so long; the same command goes on")
     add("--resume", action="store_true", help="refuse to begin: there must be a run to continue")
