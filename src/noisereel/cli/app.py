@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0; 2 after a user's mistake, told in one line; 130 when interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return dispatch(given)
+        with warnings.catch_warnings():
+            warnings.showwarning = remarked
+            return dispatch(given)
     except KeyboardInterrupt as interruption:
         return failed(str(interruption) or "interrupted", 130)
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
@@ -63,8 +66,13 @@ def dispatch(given: list[str]) -> int:
     if options is None:  # help was asked for, and given
         return 0
     result = module.run(options)
-    print(json.dumps(result) if options.json else module.told(result))
+    print(json.dumps(result) if options.json else module.told(result), flush=True)
     return 0
+
+
+def remarked(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line on stderr, without the place in the code that it came from."""
+    print(f"noisereel: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def failed(problem: str, code: int) -> int:

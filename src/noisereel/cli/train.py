@@ -109,7 +109,7 @@ def run(options: Namespace) -> dict[str, Any]:
 
 def told(result: dict[str, Any]) -> str:
     """What was done, or would be, one fact a line."""
-    lines = [f"{name:12}{value}" for name, value in result.items() if name not in ("arguments", "phases")]
+    lines = [f"{name:24}{value}" for name, value in result.items() if name not in ("arguments", "phases")]
     for phase in result.get("phases", []):
         lines += ["", *(f"{name:24}{value}" for name, value in phase.items())]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from argparse import Namespace
@@ -19,7 +20,7 @@ from noisereel.cli.progress import progress
 from noisereel.data.mix import Mix, limited
 from noisereel.pipeline import TextToVideo
 from noisereel.recipes.plan import rebuild
-from noisereel.trainer import Phase, Progress, Trainer
+from noisereel.trainer import Phase, Trainer
 
 CALL = "run.json"  # what the run was asked to do: its recipe call
 MAY_CHANGE = ("clips",)  # arguments that say how far a run goes, not what it is
@@ -51,11 +52,11 @@ def train(options: Namespace) -> dict[str, Any]:
             compile=options.compile,
             workers=options.workers,
         )
-        last = followed(trainer, deadline, f"{phase.name} ({number + 1} of {len(phases)})")
+        follow(trainer, deadline, f"{phase.name} ({number + 1} of {len(phases)})")
         trainer.adopt_average()
         if not trainer.finished:
             break
-    about = {**learned(trainer, last), "precision": precision, "device": str(device), "torch": torch.__version__}
+    about = {**learned(trainer), "precision": precision, "device": str(device), "torch": torch.__version__}
     model = options.out / "model"
     TextToVideo(system=plan.system, call=call, card=model_card(call, about), about=about).save_pretrained(model)
     if not trainer.finished and time.monotonic() < deadline:
@@ -93,13 +94,11 @@ def refuse_another(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]
             raise ValueError(f"{folder} holds a run with {difference}: ask for that, or choose another --out")
 
 
-def followed(trainer: Trainer, deadline: float, what: str) -> Progress | None:
-    """Train to the end, the deadline or Ctrl-C, with progress; the last step, None if there was none."""
-    last = None
+def follow(trainer: Trainer, deadline: float, what: str) -> None:
+    """Train to the end, the deadline or Ctrl-C, with progress."""
     with progress(what, seconds=60.0) as report:
-        for last in trainer.run(max(0.0, deadline - time.monotonic()) / 60):
-            report(last.clips / trainer.phase.clips, f"loss {last.loss:.4f}, {last.clips_per_second:.1f} clips/s")
-    return last
+        for step in trainer.run(max(0.0, deadline - time.monotonic()) / 60):
+            report(step.clips / trainer.phase.clips, f"loss {step.loss:.4f}, {step.clips_per_second:.1f} clips/s")
 
 
 def overfitted(phase: Phase, clips: int) -> Phase:
@@ -114,7 +113,15 @@ def overfitted(phase: Phase, clips: int) -> Phase:
     return replace(phase, data=replace(phase.data, video=video, images=images))
 
 
-def learned(trainer: Trainer, last: Progress | None) -> dict[str, Any]:
-    """What a model should say about its training."""
-    numbers = {} if last is None else {"loss": round(last.loss, 5), "clips_per_second": round(last.clips_per_second, 2)}
-    return {"clips": trainer.clips, "steps": trainer.step, **numbers}
+def learned(trainer: Trainer) -> dict[str, Any]:
+    """What a model should say about its training: how far it went, and the last numbers in its log."""
+    log = trainer.folder / "metrics.jsonl"
+    steps = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    held_out: dict[str, float] = next((step["held_out"] for step in reversed(steps) if step["held_out"]), {})
+    numbers = {name: round(steps[-1][name], 5) for name in ("loss", "clips_per_second")} if steps else {}
+    return {
+        "clips": trainer.clips,
+        "steps": trainer.step,
+        **numbers,
+        **{name: round(value, 5) for name, value in held_out.items()},
+    }
