@@ -7,6 +7,7 @@ import torch
 
 from noisereel.pipeline import TextToVideo
 from noisereel.recipes.plan import rebuild
+from noisereel.worlds.pools import Pools
 
 CAPTIONS = ("a red circle moves to the left", "a blue square stands still on a green ground", "two small stars fall")
 
@@ -32,3 +33,10 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_folder: Path) -> TextToVideo:
     """The same, opened; calls do not change it."""
     return TextToVideo.from_pretrained(tiny_folder)
+
+
+@pytest.fixture
+def few_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vocabulary from few captions: thousands take seconds to render."""
+    captions = Pools.captions
+    monkeypatch.setattr(Pools, "captions", lambda pools, number: captions(pools, 32))

@@ -99,7 +99,7 @@ def test_generate(refused: Refuse, arguments: list[object], words: str) -> None:
         (["train", "vdm", "--out", "x", "--clips", "many"], "many"),
         (["train", "vdm", "--out", "x", "--config", "nothing.yaml"], "nothing.yaml"),
         (["train", "vdm", "--size", "tiny", "--out", "x", "--resume"], "no run to continue in x"),
-        (["train", "vdm", "--size", "tiny", "--data", "nothing", "--dry-run"], "nothing"),
+        (["train", "vdm", "--size", "tiny", "--data", "nothing", "--out", "x"], "nothing"),
         (["train", "vdm", "--out", "x", "--overfit", 0], "--overfit takes 1 or more"),
     ],
 )
@@ -213,13 +213,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("ending", ["mp4", "webm", "gif", "webp", "apng", "png"])
+@pytest.mark.parametrize("ending", ["mp4", "gif", "png"])
 def test_a_full_disk(refused: Refuse, small_disk: Path, ending: str) -> None:
-    said = refused("generate", PROMPT, "-o", small_disk / f"out.{ending}", "--height", 128, "--width", 128, "--scale", 1)
+    said = refused("generate", PROMPT, "-o", small_disk / f"out.{ending}", "--height", 128, "--width", 128, "--scale", 1, "--steps", 1)
     assert "No space left" in said
     assert list(small_disk.iterdir()) == []
 
 
+@pytest.mark.usefixtures("few_words")
 def test_a_run_that_fills_the_disk(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = small_disk / "run"
     tiny = ["--size", "tiny", "--images", "0", "--clips", "4", "--batch", "4", "--steps", "1", "--precision", "fp32"]

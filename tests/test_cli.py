@@ -27,7 +27,6 @@ from noisereel.evaluate.following import Following, Sampled
 from noisereel.pipeline import TextToVideo
 from noisereel.system import System
 from noisereel.worlds.oracle import Rate
-from noisereel.worlds.pools import Pools
 
 PROMPT = "a red circle moves to the left"
 
@@ -269,13 +268,6 @@ def test_evaluate_passes_on_what_was_asked_and_shows_a_table(
 
 
 # Train
-
-
-@pytest.fixture
-def few_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The vocabulary from few captions: thousands take seconds to render."""
-    captions = Pools.captions
-    monkeypatch.setattr(Pools, "captions", lambda pools, number: captions(pools, 32))
 
 
 TRAIN = (

@@ -35,12 +35,14 @@ def train(options: Namespace) -> dict[str, Any]:
     """
     call = {"recipe": options.recipe, "arguments": options.arguments}
     device = pick(options.device)
+    asked = {**call, "overfit": options.overfit}
+    check_folder(options.out, asked, resume=options.resume)
     plan = rebuild(call)
-    open_folder(options.out, {**call, "overfit": options.overfit}, resume=options.resume)
     precision: Literal["fp32", "bf16"] = options.precision
     if options.precision == "auto":
         precision = "bf16" if computes_in_bf16(device) else "fp32"
     phases = [overfitted(phase, options.overfit) if options.overfit else phase for phase in plan.phases()]
+    write_call(options.out, asked)  # not sooner: a call that was refused leaves nothing behind
     deadline = time.monotonic() + 60 * (math.inf if options.minutes is None else options.minutes)
     for number, phase in enumerate(phases):
         trainer = Trainer(
@@ -64,24 +66,30 @@ def train(options: Namespace) -> dict[str, Any]:
     return {"out": str(options.out), "model": str(model), "finished": trainer.finished, **about}
 
 
-def open_folder(folder: Path, call: Mapping[str, Any], *, resume: bool) -> None:
-    """Make the run's folder, or recognise the run that it holds.
+def check_folder(folder: Path, call: Mapping[str, Any], *, resume: bool) -> None:
+    """Refuse a folder in which the run can neither begin nor continue.
 
     Raises:
-        ValueError: it holds another run, or none where one should be continued; OSError: it cannot be written.
+        ValueError: it holds another run or other things, or nothing where a run should be continued.
     """
     record = folder / CALL
-    if not record.exists():
-        if resume:
-            raise ValueError(f"there is no run to continue in {folder}; without --resume one begins there")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(f"{folder} holds something that is not a run: choose another --out")
-        folder.mkdir(parents=True, exist_ok=True)
-    else:
+    if record.exists():
         refuse_another(folder, checkpoint.read_json(record), call)
-    half = record.with_suffix(".part")
-    checkpoint.write_json(half, call)
-    half.replace(record)
+    elif resume:
+        raise ValueError(f"there is no run to continue in {folder}; without --resume one begins there")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} holds something that is not a run: choose another --out")
+
+
+def write_call(folder: Path, call: Mapping[str, Any]) -> None:
+    """Make the run's folder and say in it what the run was asked to do."""
+    folder.mkdir(parents=True, exist_ok=True)
+    half = (folder / CALL).with_suffix(".part")
+    try:
+        checkpoint.write_json(half, call)
+        half.replace(folder / CALL)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def refuse_another(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
