@@ -39,10 +39,10 @@ def run(images: int, seed: int, clips: int, out: Path, batch: int, width: int) -
     phase = replace(
         plan.phases()[0],
         clips=clips * (frames + max(IMAGES)) // (frames + images),
-        held_out=Mix(video=pools.held_out, batch=256)(0),
+        held_out=Mix(video=pools.held_out, batch=128)(0),
         decay="constant",  # so that a run has no end it is aimed at
         ema=clips // 8,
-        validate_every=clips // 3,
+        validate_every=clips,
         prompts=(),
     )
     trainer = Trainer(phase, out / f"images{images}-seed{seed}", seed=seed, precision="bf16")
