@@ -220,7 +220,7 @@ def locate(name: str | Path) -> Path:
     Raises:
         ValueError: nothing of that name; names the shipped models.
     """
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():  # an empty name is no name for the present folder
         return Path(name)
     for weights in WEIGHTS:
         if (weights / str(name) / "model_index.json").exists():
