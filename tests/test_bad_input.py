@@ -215,7 +215,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("ending", ["mp4", "gif", "png"])
 def test_a_full_disk(refused: Refuse, small_disk: Path, ending: str) -> None:
-    said = refused("generate", PROMPT, "-o", small_disk / f"out.{ending}", "--height", 128, "--width", 128, "--scale", 1, "--steps", 1)
+    said = refused(
+        "generate", PROMPT, "-o", small_disk / f"out.{ending}", "--height", 128, "--width", 128, "--scale", 1, "--steps", 1
+    )
     assert "No space left" in said
     assert list(small_disk.iterdir()) == []
 
