@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from noisereel.nets.layers import Context, Maps, zero
 from noisereel.nets.norm import FrameNorm
 
-Heads = Float[Tensor, "*b heads l d"]
+Queries = Float[Tensor, "*b heads q d"]
+Keys = Float[Tensor, "*b heads k d"]
 
 
-def attend(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, ...] | None = None) -> Heads:
+def attend(q: Queries, k: Keys, v: Keys, mask: Bool[Tensor, "..."] | None = None) -> Queries:
     """Softmax attention of every query over the keys that ``mask`` (True: may look) allows it."""
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= 256:
         # Written out: PyTorch's fused kernel is 5 to 9 times slower backwards in bf16 on a CPU for short sequences.

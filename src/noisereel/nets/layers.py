@@ -14,13 +14,14 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from noisereel.nets.frames import Frames
 from noisereel.nets.norm import FrameNorm
 
 Maps = Float[Tensor, "bt c h w"]
+NewMaps = Float[Tensor, "bt new_c new_h new_w"]
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
@@ -41,7 +42,7 @@ def zero(module: AnyModule) -> AnyModule:
     return module
 
 
-def sinusoid(x: Float[Tensor, "*n"], width: int, period: float = 10_000.0) -> Float[Tensor, "*n width"]:
+def sinusoid(x: Num[Tensor, "*n"], width: int, period: float = 10_000.0) -> Float[Tensor, "*n width"]:
     """Cosines then sines of ``x`` at ``width / 2`` frequencies from 1 down towards ``1 / period`` (Vaswani et al. 2017)."""
     half = width // 2
     frequencies = torch.exp(-math.log(period) / half * torch.arange(half, device=x.device, dtype=torch.float32))
@@ -65,13 +66,13 @@ class ScalarEmbedding(nn.Module):
         self.mlp = Embedding(width, embed_width)
 
     def forward(self, x: Float[Tensor, n]) -> Float[Tensor, "n e"]:
-        return self.mlp(sinusoid(x * self.unit, self.width).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoid(x * self.unit, self.width).to(next(self.mlp.parameters()).dtype))
 
 
 class Conv(nn.Conv2d):
     """A convolution of each frame; it looks at ``frames`` only so as to be called like those that mix frames."""
 
-    def forward(self, x: Maps, frames: Frames) -> Maps:
+    def forward(self, x: Maps, frames: Frames) -> NewMaps:  # type: ignore[override]
         return super().forward(x)
 
 
@@ -116,10 +117,10 @@ class ResBlock(nn.Module):
         zero(first_conv(self.conv2))
         self.shortcut = nn.Conv2d(width, out_width, 1) if width != out_width else nn.Identity()
 
-    def forward(self, x: Maps, context: Context) -> Maps:
-        return self.shortcut(x) + self.branch(x, context)
+    def forward(self, x: Maps, context: Context) -> NewMaps:
+        return self.branch(x, context).add_(self.shortcut(x))  # no backward pass needs what the addition overwrites
 
-    def branch(self, x: Maps, context: Context) -> Maps:
+    def branch(self, x: Maps, context: Context) -> NewMaps:
         embedding = self.embed(context.embedding)
         h = self.conv1(self.norm1(x, silu=True), context.frames)
         if self.scale_shift:
@@ -136,7 +137,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = conv
 
-    def forward(self, x: Maps, context: Context) -> Maps:
+    def forward(self, x: Maps, context: Context) -> NewMaps:
         return self.conv(x, context.frames)
 
 
@@ -147,5 +148,5 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = conv
 
-    def forward(self, x: Maps, context: Context) -> Maps:
+    def forward(self, x: Maps, context: Context) -> NewMaps:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"), context.frames)

@@ -25,7 +25,7 @@ class FrameNorm(nn.GroupNorm):
         if film is not None:
             scale, shift = film.float().chunk(2, dim=1)
             gain, offset = gain * (1 + scale), torch.addcmul(shift, offset, 1 + scale)
-        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        if x.device.type == "cpu":
             rows = rearrange(x, "bt c h w -> bt (h w) c")
             rows = _Norm.apply(rows, gain, offset, self.num_groups, self.eps, silu)
             return rearrange(rows, "bt (h w) c -> bt c h w", h=x.shape[2])
@@ -42,7 +42,6 @@ class _Norm(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.autocast("cpu", enabled=False)
     def forward(ctx: Any, x: Rows, gain: PerChannel, offset: PerChannel, groups: int, eps: float, silu: bool) -> Rows:
         mean = _group_mean(_pixel_sums(x), groups) / x.shape[1]
         square = _group_mean(_pixel_sums(x * x), groups) / x.shape[1]
@@ -53,7 +52,6 @@ class _Norm(torch.autograd.Function):
         return F.silu(y, inplace=True) if silu else y
 
     @staticmethod
-    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, grad: Rows) -> tuple[Rows, PerChannel, PerChannel, None, None, None]:
         x, gain, offset, mean, inverse = ctx.saved_tensors
         scale = inverse * gain
@@ -85,12 +83,13 @@ def _pixel_sums(x: Rows) -> PerChannel:
     A product of bf16 is rounded to bf16, so there it is made for sixteen parts of the frame, whose rounding averages out.
     """
     parts = 1 if x.dtype == torch.float32 else min(16, x.shape[1])
-    return (_indicator(x.shape[1], parts, x.dtype) @ x).sum(1, dtype=torch.float32)
+    with torch.autocast("cpu", enabled=False):  # it would round fp32 to bf16
+        return torch.bmm(_indicator(*x.shape[:2], parts, x.dtype), x).sum(1, dtype=torch.float32)
 
 
 @lru_cache(maxsize=64)
-def _indicator(pixels: int, parts: int, dtype: torch.dtype) -> Float[Tensor, "parts p"]:
-    """1 where a pixel belongs to a part."""
+def _indicator(frames: int, pixels: int, parts: int, dtype: torch.dtype) -> Float[Tensor, "bt parts p"]:
+    """1 where a pixel belongs to a part; repeated in memory for every frame, as ``bmm`` would do at every call."""
     with torch.inference_mode(False):
         part = torch.arange(pixels) * parts // pixels
-        return (part == torch.arange(parts)[:, None]).to(dtype)
+        return (part == torch.arange(parts)[:, None]).to(dtype).repeat(frames, 1, 1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from noisereel.nets.attention import attend, rotary_angles, rotate
 from noisereel.nets.frames import Frames
-from noisereel.nets.layers import Context, Conv, Maps, ResBlock, sinusoid, zero
+from noisereel.nets.layers import Context, Conv, Maps, NewMaps, ResBlock, sinusoid, zero
 
 Clips = Float[Tensor, "b c t p"]  # p pixels; a free view of channels-last maps
 Pixels = Float[Tensor, "b t p c"]  # likewise
@@ -24,9 +24,9 @@ def as_clips(x: Maps, frames: Frames) -> Clips:
     return rearrange(x, "(b t) c h w -> b c t (h w)", b=frames.samples)
 
 
-def as_maps(x: Clips, like: Maps) -> Maps:
+def as_maps(x: Clips, height: int) -> Maps:
     """The inverse of ``as_clips``."""
-    return rearrange(x, "b c t (h w) -> (b t) c h w", h=like.shape[2])
+    return rearrange(x, "b c t (h w) -> (b t) c h w", h=height)
 
 
 class TemporalConv(nn.Module):
@@ -39,16 +39,16 @@ class TemporalConv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(width, out_width, (3, 1), padding=(1, 0))
 
-    def forward(self, x: Maps, frames: Frames) -> Maps:
+    def forward(self, x: Maps, frames: Frames) -> NewMaps:
         if frames.same is not None:
             return self._gathered(x, frames)
         if frames.alone:
             return x.new_zeros(len(x), self.conv.out_channels, *x.shape[2:]).to(memory_format=torch.channels_last)
         clips = as_clips(x, frames)
         out = self.conv(clips[:, :, : frames.clip])
-        return as_maps(F.pad(out, (0, 0, 0, frames.count - frames.clip)), x)
+        return as_maps(F.pad(out, (0, 0, 0, frames.count - frames.clip)), x.shape[2])
 
-    def _gathered(self, x: Maps, frames: Frames) -> Maps:
+    def _gathered(self, x: Maps, frames: Frames) -> NewMaps:
         """Any grouping: fetch each frame's neighbours in its clip and apply the three taps as one 1x1 convolution."""
         clips = rearrange(x, "(b t) c h w -> b t c h w", b=frames.samples)
         padded = F.pad(clips, (0, 0, 0, 0, 0, 0, 1, 0))
@@ -70,7 +70,7 @@ class SeriesConv(nn.Module):
         nn.init.dirac_(self.temporal.conv.weight)
         zero_bias(self.temporal.conv)
 
-    def forward(self, x: Maps, frames: Frames) -> Maps:
+    def forward(self, x: Maps, frames: Frames) -> NewMaps:
         x = self.spatial(x, frames)
         if frames.alone:
             return x

@@ -20,6 +20,7 @@ from noisereel.nets.layers import (
     Downsample,
     Embedding,
     Maps,
+    NewMaps,
     ResBlock,
     ScalarEmbedding,
     Upsample,
@@ -91,7 +92,7 @@ class UNetConfig:
 class Block(nn.Sequential):
     """Parts applied one after another, all looking at the same context."""
 
-    def forward(self, x: Maps, context: Context) -> Maps:
+    def forward(self, x: Maps, context: Context) -> NewMaps:  # type: ignore[override]
         for part in self:
             x = part(x, context)
         return x
