@@ -10,7 +10,7 @@ from noisereel.diffusion.guidance import cfg
 from noisereel.diffusion.process import Diffusion, Predicts
 from noisereel.diffusion.samplers import ancestral
 from noisereel.diffusion.schedules import Cosine
-from noisereel.diffusion.times import like, one, stratified
+from noisereel.diffusion.times import stratified
 from noisereel.nets.unet import UNet
 from noisereel.recipes.plan import Plan, initialised
 from noisereel.stage import Stage
@@ -21,23 +21,27 @@ from noisereel.worlds.pools import Pools
 
 Size = Literal["tiny", "small", "base", "paper"]
 
-# For each size: the video, the network, the text encoder's width, the length and pace of training.
+# For each size: the video, the process, the text encoder's width; the network; the length and pace of training.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": dict(
-        shape=(4, 16, 16), fps=4.0, patch=2, shift=-2.0, predicts="x0", text=32, clips=512, batch=8, rate=2e-3,
+        shape=(4, 16, 16), fps=4.0, patch=2, shift=-2.0, predicts="x0", text=32,
         net=dict(width=16, multipliers=(1, 2), depth=1, attention=(False, True), head_width=8, norm_groups=8),
+        stills=256, clips=512, batch=8, rate=2e-3,
     ),
     "small": dict(
-        shape=(8, 32, 32), fps=8.0, patch=4, shift=-3.0, predicts="x0", text=128, clips=120_000, batch=16, rate=6e-4,
+        shape=(8, 32, 32), fps=8.0, patch=4, shift=-4.0, predicts="x0", text=128,
         net=dict(width=96, multipliers=(1, 2), depth=1, attention=(True, True), head_width=48, norm_groups=16),
+        stills=200_000, clips=40_000, batch=8, rate=1e-3,
     ),
     "base": dict(
-        shape=(16, 64, 64), fps=16.0, patch=2, shift=-4.0, predicts="x0", text=256, clips=5_000_000, batch=256, rate=3e-4,
-        net=dict(width=128, multipliers=(1, 2, 3, 4), attention=(False, True, True, True)),
+        shape=(16, 64, 64), fps=16.0, patch=2, shift=-5.0, predicts="x0", text=256,
+        net=dict(width=64, multipliers=(1, 2, 3, 3), attention=(False, True, True, True)),
+        stills=4_000_000, clips=4_000_000, batch=256, rate=5e-4,
     ),
     "paper": dict(
-        shape=(16, 64, 64), fps=16.0, patch=1, shift=0.0, predicts="eps", text=1024, clips=700_000 * 128, batch=128, rate=3e-4,
+        shape=(16, 64, 64), fps=16.0, patch=1, shift=0.0, predicts="eps", text=1024,
         net=dict(width=256, multipliers=(1, 2, 4, 8), temporal_attention="relative"),
+        stills=0, clips=700_000 * 128, batch=128, rate=3e-4,
     ),
 }  # fmt: skip
 
@@ -49,6 +53,7 @@ def vdm(
     guidance: float = 2.0,
     steps: int = 64,
     width: int = 0,
+    stills: int = 0,
     clips: int = 0,
     batch: int = 0,
     rate: float = 0.0,
@@ -63,6 +68,7 @@ def vdm(
         guidance: classifier-free guidance scale in sampling; 1 is none.
         steps: sampling steps.
         width: channels at full size; 0 is the size's own number.
+        stills: images to learn from before the first video, where there are images at all; 0 is the size's own number.
         clips: how many clips training sees; 0 is the size's own number.
         batch: clips at a time; 0 is the size's own number.
         rate: learning rate; 0 is the size's own.
@@ -70,7 +76,7 @@ def vdm(
     """
     if size not in SIZES:
         raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
-    asked = dict(clips=clips, batch=batch, rate=rate)
+    asked = dict(stills=stills, clips=clips, batch=batch, rate=rate)
     preset = SIZES[size] | {name: value for name, value in asked.items() if value}
     # Rotary positions are relative too, and twice as fast as the paper's learned ones.
     network = dict(temporal_attention="rotary") | preset["net"] | (dict(width=width) if width else {})
@@ -93,34 +99,38 @@ def vdm(
     def phases() -> list[Phase]:
         pools = Pools.open(data, shape=preset["shape"], fps=preset["fps"])
         text.learn_words(pools.captions(1500))
-        mix = Mix(
+        common: dict[str, Any] = dict(
+            target=stage,
+            held_out=Mix(video=pools.held_out, batch=64)(0),
+            learning_rate=preset["rate"],
+            prompts=pools.prompts(8),
+        )
+        alone = Mix(images=pools.images, batch=4 * preset["batch"], seed=seed)
+        joint = Mix(
             video=pools.video,
             images=pools.images if images else None,
             images_per_clip=images,
             batch=preset["batch"],
             seed=seed,
         )
-        joint = Phase(
-            name="joint",
-            target=stage,
-            data=mix,
-            held_out=Mix(video=pools.held_out, batch=64)(0),
-            clips=preset["clips"],
-            learning_rate=preset["rate"],
-            warmup=50 * preset["batch"],
-            decay="cosine",
-            ema=preset["clips"] // 30,
-            prompts=pools.prompts(8),
-        )
-        return [joint]
+        videos = Phase(name="joint", data=joint, decay="cosine", **paced(preset["clips"], joint.batch), **common)
+        if not (images and preset["stills"]):
+            return [videos]
+        # What things look like is learned many times faster from images, which leaves how they move to the videos.
+        return [Phase(name="images", data=alone, **paced(preset["stills"], alone.batch), **common), videos]
 
     return Plan(system=System(stages={"base": stage}), phases=phases)
 
 
-def diffusion(predicts: Predicts, shift: float) -> Diffusion:
-    """The cosine process of the paper; a clean video is predicted where a position holds many pixels, and weighed as v.
+def paced(clips: int, batch: int) -> dict[str, int]:
+    """What goes with the length of a phase."""
+    return dict(clips=clips, warmup=100 * batch, ema=clips // 20, validate_every=-(-clips // 10), preview_every=-(-clips // 5))
 
-    A folded position has more noise to repeat than a narrow network can carry through, but little video to name.
+
+def diffusion(predicts: Predicts, shift: float) -> Diffusion:
+    """The cosine process of the paper, told to the network as log-SNR.
+
+    Where a position holds many pixels the clean video is predicted: v would ask a narrow network to carry all their noise
+    through. The shift towards noise is larger the more pixels tell of the same thing (Hoogeboom et al. 2023).
     """
-    weight = like("v", limit=5.0) if predicts == "x0" else one
-    return Diffusion(schedule=Cosine(shift=shift), predicts=predicts, draw=stratified, weight=weight, tells="log_snr")
+    return Diffusion(schedule=Cosine(shift=shift), predicts=predicts, draw=stratified, tells="log_snr")
