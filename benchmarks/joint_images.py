@@ -6,7 +6,7 @@ are then scored by their denoising loss, averaged over five noise levels, with a
 - at equal steps, all after ``--clips`` videos, though 8 images double the frames of a step;
 - at equal compute, all after as many frames as the 8-image run saw: twice the videos for 0 images, 4/3 for 4.
 
-    python benchmarks/joint_images.py --out runs/joint --clips 8000 --seeds 3
+    python benchmarks/joint_images.py --out runs/joint --clips 3000 --seeds 3
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def run(images: int, seed: int, clips: int, out: Path, batch: int, width: int) -
     frames = stage.shape[0]
     pools = Pools.open("shapes-small", shape=stage.shape, fps=stage.fps)
     phase = replace(
-        plan.phases()[0],
+        plan.phases()[-1],  # videos and images together, from the first step
         clips=clips * (frames + max(IMAGES)) // (frames + images),
         held_out=Mix(video=pools.held_out, batch=128)(0),
         decay="constant",  # so that a run has no end it is aimed at
@@ -67,7 +67,7 @@ def interval(values: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--clips", type=int, default=8000)
+    parser.add_argument("--clips", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--width", type=int, default=48)
