@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -33,6 +33,12 @@ from noisereel.types import Cond, Groups, Time, Video
 
 SCALARS = {"fps": 10.0, "hint_noise": 1000.0}  # what brings each to the 0..1000 of its sinusoids
 
+CHOICES = {
+    "attention_kind": ("plain", "transformer"),
+    "temporal_attention": ("none", "relative", "sinusoidal", "rotary"),
+    "temporal_conv": ("none", "series", "residual"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
@@ -44,10 +50,10 @@ class UNetConfig:
     multipliers: Sequence[int] = (1, 2, 4, 8)
     depth: int = 2
     attention: Sequence[bool] = (False, True, True, True)
-    attention_kind: Literal["plain", "transformer"] = "plain"
+    attention_kind: str = "plain"
     head_width: int | Sequence[int] = 64
-    temporal_attention: Literal["none", "relative", "sinusoidal", "rotary"] = "relative"
-    temporal_conv: Literal["none", "series", "residual"] = "none"
+    temporal_attention: str = "relative"
+    temporal_conv: str = "none"
     blend: bool = False
     text_dim: int = 0
     pooled_dim: int = 0
@@ -58,8 +64,7 @@ class UNetConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("attention_kind", "temporal_attention", "temporal_conv"):
-            choices = get_args(get_type_hints(UNetConfig)[name])
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
         if unknown := set(self.scalars) - set(SCALARS):
@@ -168,7 +173,7 @@ class UNet(nn.Module):
             elif isinstance(module, SeriesConv):
                 yield from module.temporal.parameters()
 
-    def _maps(self, x: Video, cond: Cond) -> Maps:
+    def _maps(self, x: Video, cond: Cond) -> Float[Tensor, "bt c_in h w"]:
         """The input of the first convolution, in channels-last memory."""
         given = 0 if cond.hint is None else cond.hint.channels.shape[1]
         if given != self.config["hint_channels"]:
