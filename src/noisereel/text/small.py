@@ -18,7 +18,7 @@ LENGTH_STEP = 8  # padded lengths are multiples of it, so that a compiled networ
 
 
 class SmallTextEncoder(nn.Module):
-    """A byte-level BPE vocabulary under a small pre-norm transformer, pooled by attention.
+    """A byte-level BPE vocabulary under a small pre-norm transformer, its tokens pooled to their mean.
 
     ``None`` and a blank prompt give zero tokens, an all-False mask and a zero pooled vector (VDM's null embedding).
     The constructor's arguments are kept as ``config``; the vocabulary is learned by ``learn_words`` and travels as the
@@ -41,7 +41,7 @@ class SmallTextEncoder(nn.Module):
             nn.init.normal_(table.weight, std=EMBEDDING_STD)
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
-        self.pool = AttentionPool(dim, heads)
+        self.pool = MeanPool(dim)
 
     def forward(self, prompts: Sequence[str | None]) -> Text:
         ids, mask = self._padded(prompts)
@@ -120,21 +120,17 @@ class Block(nn.Module):
         return self.out(rearrange(weights @ v, "n heads l c -> n l (heads c)"))
 
 
-class AttentionPool(nn.Module):
-    """One vector from many tokens: each head's share is the mean of values under learned weights.
+class MeanPool(nn.Module):
+    """One vector from many tokens: the mean of their values, in which every token has the same say.
 
-    VDM pools its token embeddings by attention (Ho et al. 2022).
+    VDM pools the tokens of a trained BERT by attention (Ho et al. 2022). Learned from nothing, attention, and a norm on what
+    it gives, fall for the words that explain most pixels, those of the ground, and shut out the others for good.
     """
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.score = nn.Linear(dim, heads)
         self.value = nn.Linear(dim, dim)
-        self.norm = nn.LayerNorm(dim)
 
     def forward(self, tokens: Float[Tensor, "n l d"], attend: Bool[Tensor, "n l"]) -> Float[Tensor, "n d"]:
-        weights = self.score(tokens).masked_fill(~attend[..., None], -torch.inf).softmax(dim=1)
-        values = rearrange(self.value(tokens), "n l (heads c) -> n l heads c", heads=self.heads)
-        pooled = einsum(weights, values, "n l heads, n l heads c -> n heads c")
-        return self.norm(rearrange(pooled, "n heads c -> n (heads c)"))
+        weights = attend.to(tokens.dtype) / attend.sum(dim=1, keepdim=True)
+        return einsum(weights, self.value(tokens), "n l, n l d -> n d")
