@@ -323,14 +323,14 @@ def test_ctrl_c_saves_says_so_and_exits_130(go: Callable, capsys: pytest.Capture
 @pytest.mark.usefixtures("few_words")
 def test_a_config_file_and_the_command_line_has_the_last_word(go: Callable, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("size: tiny\nclips: 77\nbatch: 7\n")
-    (phase,) = go("train", "vdm", "--config", "run.yaml", "--batch", 5, "--dry-run")["phases"]
+    *_, phase = go("train", "vdm", "--config", "run.yaml", "--batch", 5, "--dry-run")["phases"]
     assert (phase["clips"], phase["batch"]) == (77, 5)
 
 
 @pytest.mark.usefixtures("few_words")
 def test_a_dry_run_counts_without_training(go: Callable, tiny: TextToVideo) -> None:
     (alone,) = go("train", "vdm", "--size", "tiny", "--images", 0, "--dry-run")["phases"]
-    (joint,) = go("train", "vdm", "--size", "tiny", "--images", 4, "--dry-run")["phases"]
+    *_, joint = go("train", "vdm", "--size", "tiny", "--images", 4, "--dry-run")["phases"]
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in tiny.system.parts().items()}
     assert {name: alone[f"parameters {name}"] for name in parts} == parts
     assert alone["parameters trained"] == sum(parts.values())
