@@ -96,33 +96,36 @@ def vdm(
         steps=steps,
     )
 
-    def phases() -> list[Phase]:
-        pools = Pools.open(data, shape=preset["shape"], fps=preset["fps"])
-        text.learn_words(pools.captions(1500))
-        common: dict[str, Any] = dict(
-            target=stage,
-            held_out=Mix(video=pools.held_out, batch=64)(0),
-            learning_rate=preset["rate"],
-            prompts=pools.prompts(8),
-        )
-        alone = Mix(images=pools.images, batch=4 * preset["batch"], seed=seed)
-        joint = Mix(
-            video=pools.video,
-            images=pools.images if images else None,
-            images_per_clip=images,
-            batch=preset["batch"],
-            seed=seed,
-        )
-        videos = Phase(name="joint", data=joint, decay="cosine", **paced(preset["clips"], joint.batch), **common)
-        if not (images and preset["stills"]):
-            return [videos]
-        # What things look like is learned many times faster from images, which leaves how they move to the videos.
-        return [Phase(name="images", data=alone, **paced(preset["stills"], alone.batch), **common), videos]
-
-    return Plan(system=System(stages={"base": stage}), phases=phases)
+    return Plan(system=System(stages={"base": stage}), phases=lambda: phases(stage, preset, data, images, seed))
 
 
-def paced(clips: int, batch: int) -> dict[str, int]:
+def phases(stage: Stage, preset: dict[str, Any], data: str, images: int, seed: int) -> list[Phase]:
+    """Images alone, where the size begins with them; then videos, with images appended."""
+    pools = Pools.open(data, shape=stage.shape, fps=stage.fps)
+    assert isinstance(stage.text, SmallTextEncoder)
+    stage.text.learn_words(pools.captions(1500))
+    common: dict[str, Any] = dict(
+        target=stage,
+        held_out=Mix(video=pools.held_out, batch=64)(0),
+        learning_rate=preset["rate"],
+        prompts=pools.prompts(8),
+    )
+    joint = Mix(
+        video=pools.video,
+        images=pools.images if images else None,
+        images_per_clip=images,
+        batch=preset["batch"],
+        seed=seed,
+    )
+    videos = Phase(name="joint", data=joint, decay="cosine", **paced(preset["clips"], joint.batch), **common)
+    if not (images and preset["stills"]):
+        return [videos]
+    # What things look like is learned many times faster from images, which leaves how they move to the videos.
+    alone = Mix(images=pools.images, batch=4 * preset["batch"], seed=seed)
+    return [Phase(name="images", data=alone, **paced(preset["stills"], alone.batch), **common), videos]
+
+
+def paced(clips: int, batch: int) -> dict[str, Any]:
     """What goes with the length of a phase."""
     return dict(clips=clips, warmup=100 * batch, ema=clips // 20, validate_every=-(-clips // 10), preview_every=-(-clips // 5))
 
