@@ -84,12 +84,12 @@ def _pixel_sums(x: Rows) -> PerChannel:
     """
     parts = 1 if x.dtype == torch.float32 else min(16, x.shape[1])
     with torch.autocast("cpu", enabled=False):  # it would round fp32 to bf16
-        return torch.bmm(_indicator(*x.shape[:2], parts, x.dtype), x).sum(1, dtype=torch.float32)
+        return (_indicator(x.shape[1], parts, x.dtype) @ x).sum(1, dtype=torch.float32)
 
 
 @lru_cache(maxsize=64)
-def _indicator(frames: int, pixels: int, parts: int, dtype: torch.dtype) -> Float[Tensor, "bt parts p"]:
-    """1 where a pixel belongs to a part; repeated in memory for every frame, as ``bmm`` would do at every call."""
-    with torch.inference_mode(False):
+def _indicator(pixels: int, parts: int, dtype: torch.dtype) -> Float[Tensor, "parts p"]:
+    """1 where a pixel belongs to a part."""
+    with torch.inference_mode(False):  # what is kept here must serve training too
         part = torch.arange(pixels) * parts // pixels
-        return (part == torch.arange(parts)[:, None]).to(dtype).repeat(frames, 1, 1)
+        return (part == torch.arange(parts)[:, None]).to(dtype)

@@ -67,8 +67,7 @@ class SeriesConv(nn.Module):
         super().__init__()
         self.spatial = spatial
         self.temporal = TemporalConv(spatial.out_channels, spatial.out_channels)
-        nn.init.dirac_(self.temporal.conv.weight)
-        zero_bias(self.temporal.conv)
+        nn.init.dirac_(zero(self.temporal.conv).weight)
 
     def forward(self, x: Maps, frames: Frames) -> NewMaps:
         x = self.spatial(x, frames)
@@ -78,12 +77,6 @@ class SeriesConv(nn.Module):
         if frames.clip == frames.count:
             return mixed
         return torch.where(rearrange(frames.mixing(x) > 0, "b t -> (b t) 1 1 1"), mixed, x)
-
-
-def zero_bias(conv: nn.Conv2d) -> None:
-    """Sets the bias of a convolution to 0."""
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
 
 
 class RelativePositions(nn.Module):

@@ -228,6 +228,7 @@ class Parts:
     options: UNetConfig
 
     def conv(self, width: int, out_width: int, stride: int = 1) -> nn.Module:
+        """A 3x3 convolution of each frame, with one over time behind it if the network has them in series."""
         conv = Conv(width, out_width, 3, padding=1, stride=stride)
         return SeriesConv(conv) if self.options.temporal_conv == "series" else conv
 
@@ -250,6 +251,7 @@ class Parts:
         return Block(OrderedDict(parts))
 
     def down(self) -> list[Block]:
+        """Each of these leaves its output behind for the way up."""
         options, blocks, width = self.options, [], self.options.widths[0]
         for level, out_width in enumerate(options.widths):
             for _ in range(options.depth):
@@ -260,12 +262,13 @@ class Parts:
         return blocks
 
     def middle(self) -> list[Block]:
+        """Two blocks at the smallest size, attention between them."""
         last = len(self.options.widths) - 1
         width, attend = self.options.widths[last], any(self.options.attention)
         return [self.block(width, last, attend=attend), self.block(width, last, attend=False)]
 
     def up(self) -> list[Block]:
-        """Every block also takes what a block on the way down, or the first convolution, left behind."""
+        """Each of these also takes what was left behind last: by the way down or, in the end, by the first convolution."""
         options, blocks, width = self.options, [], self.options.widths[-1]
         for level, out_width in reversed(list(enumerate(options.widths))):
             below = options.widths[max(level - 1, 0)]
