@@ -66,8 +66,21 @@ def test_pooling_ignores_padding(encoder: SmallTextEncoder) -> None:
     torch.manual_seed(1)
     tokens, attend = torch.randn(1, 8, 32), torch.arange(8)[None] < 5
     other = torch.where(attend[..., None], tokens, torch.randn(1, 8, 32))
-    assert torch.equal(encoder.pool(tokens, attend), encoder.pool(other, attend))
-    assert not torch.allclose(encoder.pool(tokens, attend), encoder.pool(tokens, attend.roll(1, 1)))
+    assert torch.equal(encoder.pool(tokens, tokens, attend), encoder.pool(other, other, attend))
+    shifted = attend.roll(1, 1)
+    assert not torch.allclose(encoder.pool(tokens, tokens, attend), encoder.pool(tokens, tokens, shifted))
+
+
+def test_no_word_can_drown_another(encoder: SmallTextEncoder) -> None:
+    """Whatever the transformer learns to ignore, each word still moves the pooled vector by its own embedding."""
+    with torch.no_grad():
+        for block in encoder.blocks:
+            block.out.weight.mul_(1e3)  # one direction swamps every token, and the norm leaves nothing else
+    red, blue = encoder(["a red circle", "a blue circle"]).pooled
+    ids = [encoder.vocabulary.ids(prompt) for prompt in ("a red circle", "a blue circle")]
+    sums = [encoder.token(torch.tensor(row)).sum(dim=0) / len(row) ** 0.5 for row in ids]
+    own = (encoder.pool.word(sums[0]) - encoder.pool.word(sums[1])).norm()
+    assert (red - blue).norm() > 0.5 * own
 
 
 def test_attention_is_scaled_dot_product_attention(encoder: SmallTextEncoder) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ LENGTH_STEP = 8  # padded lengths are multiples of it, so that a compiled networ
 
 
 class SmallTextEncoder(nn.Module):
-    """A byte-level BPE vocabulary under a small pre-norm transformer, its tokens pooled to their mean.
+    """A byte-level BPE vocabulary under a small pre-norm transformer, its words and tokens pooled.
 
     ``None`` and a blank prompt give zero tokens, an all-False mask and a zero pooled vector (VDM's null embedding).
     The constructor's arguments are kept as ``config``; the vocabulary is learned by ``learn_words`` and travels as the
@@ -41,20 +41,21 @@ class SmallTextEncoder(nn.Module):
             nn.init.normal_(table.weight, std=EMBEDDING_STD)
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
-        self.pool = MeanPool(dim)
+        self.pool = WordPool(dim)
 
     def forward(self, prompts: Sequence[str | None]) -> Text:
         ids, mask = self._padded(prompts)
         # A row without tokens attends to its first padding instead of to nothing, which would be 0/0.
         attend = mask | (torch.arange(mask.shape[1], device=mask.device) == 0)
-        x = self.token(ids) + self.position.weight[: ids.shape[1]]
+        words = self.token(ids)
+        x = words + self.position.weight[: ids.shape[1]]
         for block in self.blocks:
             x = block(x, attend)
         tokens = self.norm(x)
         return Text(
             tokens=tokens.masked_fill(~mask[..., None], 0),
             mask=mask,
-            pooled=self.pool(tokens, attend).masked_fill(~mask.any(dim=1, keepdim=True), 0),
+            pooled=self.pool(words, tokens, attend).masked_fill(~mask.any(dim=1, keepdim=True), 0),
         )
 
     def learn_words(self, captions: Iterable[str]) -> None:
@@ -120,17 +121,23 @@ class Block(nn.Module):
         return self.out(rearrange(weights @ v, "n heads l c -> n l (heads c)"))
 
 
-class MeanPool(nn.Module):
-    """One vector from many tokens: the mean of their values, in which every token has the same say.
+class WordPool(nn.Module):
+    """One vector from many tokens: what the words are, summed, and what the transformer made of them.
 
-    VDM pools the tokens of a trained BERT by attention (Ho et al. 2022). Learned from nothing, attention, and a norm on what
-    it gives, fall for the words that explain most pixels, those of the ground, and shut out the others for good.
+    VDM pools the tokens of a trained BERT by attention (Ho et al. 2022). Learned from nothing, a transformer writes the words
+    that explain most pixels, those of the ground, over all its tokens, and the norm then takes the rest away for good;
+    the sum of the words themselves cannot be written over.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.value = nn.Linear(dim, dim)
+        self.word = nn.Linear(dim, dim)
+        self.context = nn.Linear(dim, dim)
 
-    def forward(self, tokens: Float[Tensor, "n l d"], attend: Bool[Tensor, "n l"]) -> Float[Tensor, "n d"]:
-        weights = attend.to(tokens.dtype) / attend.sum(dim=1, keepdim=True)
-        return einsum(weights, self.value(tokens), "n l, n l d -> n d")
+    def forward(
+        self, words: Float[Tensor, "n l d"], tokens: Float[Tensor, "n l d"], attend: Bool[Tensor, "n l"]
+    ) -> Float[Tensor, "n d"]:
+        share = attend.to(words.dtype)[..., None]
+        count = share.sum(dim=1)
+        # The sum of independent words has a norm that grows as the root of their number.
+        return self.word((words * share).sum(dim=1) / count.sqrt()) + self.context((tokens * share).sum(dim=1) / count)
