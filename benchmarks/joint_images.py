@@ -4,9 +4,9 @@ The same network learns from the same videos with 0, 4 and 8 images appended to 
 are then scored by their denoising loss, averaged over five noise levels, with averaged weights:
 
 - at equal steps, all after ``--clips`` videos, though 8 images double the frames of a step;
-- at equal compute, all after as many frames as the 8-image run saw: twice the videos for 0 images, 4/3 for 4.
+- at equal compute, all after as many frames as the 8-image run saw.
 
-    python benchmarks/joint_images.py --out runs/joint --clips 3000 --seeds 3
+    python benchmarks/joint_images.py --out runs/joint --clips 8000 --seeds 3
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from statistics import mean, stdev
 import torch
 
 from noisereel.data.mix import Mix
-from noisereel.recipes.vdm import vdm
+from noisereel.recipes.vdm import SIZES, Size, vdm
 from noisereel.trainer import Trainer
 from noisereel.worlds.pools import Pools
 
@@ -30,9 +30,9 @@ IMAGES = (0, 4, 8)
 STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantile by number of seeds
 
 
-def run(images: int, seed: int, clips: int, out: Path, batch: int, width: int) -> dict[int, float]:
+def run(images: int, seed: int, clips: int, out: Path, size: Size) -> dict[int, float]:
     """Mean held-out loss by clips seen."""
-    plan = vdm(size="small", width=width, images=images, batch=batch, clips=2 * clips, seed=seed)
+    plan = vdm(size=size, images=images, batch=8, clips=clips, seed=seed)
     stage = plan.system.first
     frames = stage.shape[0]
     pools = Pools.open("shapes-small", shape=stage.shape, fps=stage.fps)
@@ -67,19 +67,18 @@ def interval(values: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--clips", type=int, default=3000)
+    parser.add_argument("--clips", type=int, default=8000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--width", type=int, default=48)
+    parser.add_argument("--size", choices=("tiny", "small"), default="tiny")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found = {
-        (images, seed): run(images, seed, options.clips, options.out, options.batch, options.width)
+        (images, seed): run(images, seed, options.clips, options.out, options.size)
         for seed in range(options.seeds)
         for images in IMAGES
     }
-    frames = 8
+    frames = SIZES[options.size]["shape"][0]
     print("\n| images | equal steps | equal compute |\n|---|---|---|")
     for images in IMAGES:
         runs = [found[images, seed] for seed in range(options.seeds)]
