@@ -35,8 +35,8 @@ SIZES: dict[str, dict[str, Any]] = {
     ),
     "base": dict(
         shape=(16, 64, 64), fps=16.0, patch=2, shift=-5.0, predicts="x0", text=256,
-        net=dict(width=64, multipliers=(1, 2, 3, 3), attention=(False, True, True, True)),
-        stills=4_000_000, clips=4_000_000, batch=256, rate=5e-4,
+        net=dict(width=64, multipliers=(1, 2, 2, 3), attention=(False, True, True, True)),
+        stills=4_000_000, clips=1_500_000, batch=256, rate=5e-4,
     ),
     "paper": dict(
         shape=(16, 64, 64), fps=16.0, patch=1, shift=0.0, predicts="eps", text=1024,
