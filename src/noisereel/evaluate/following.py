@@ -62,7 +62,7 @@ def following(
     The prompts' attribute combinations never occur in training; with ``wording="unseen"`` neither do their phrasings.
 
     Raises:
-        ValueError: fewer than two prompts: nothing could be shuffled.
+        ValueError: fewer than two prompts: nothing could be shuffled; videos too small or short for the oracle.
     """
     if count < 2:
         raise ValueError(f"evaluation needs at least 2 prompts, not {count}; 256 give an interval of about 0.06")
@@ -72,6 +72,8 @@ def following(
     )
     asked = world.captions(count, "held_out", wording)
     prompts, scenes = [caption for caption, _ in asked], [scene for _, scene in asked]
+    # First, for it also finds out whether the oracle can read videos of this shape.
+    ceiling = score([render(scene, *shape, fps) for scene in scenes], scenes, fps, part)
     videos: list[Video] = []
     begun = time.monotonic()
     for start in range(0, count, batch):
@@ -83,24 +85,20 @@ def following(
         if start + batch < count:
             yield Sampled(done=start + len(chosen), total=count)
     seconds = (time.monotonic() - begun) / count
-    result = judged(torch.cat(videos), scenes, fps, part, seed=seed, wording=wording, seconds=seconds)
-    yield Sampled(done=count, total=count, following=result)
+    result = judged(torch.cat(videos), scenes, fps, part)
+    yield Sampled(
+        done=count,
+        total=count,
+        following=Following(
+            **result, ceiling=ceiling, count=count, seed=seed, wording=wording, shape=shape, seconds_per_clip=seconds
+        ),
+    )
 
 
-def judged(
-    videos: Video, scenes: Sequence[Scene], fps: float, part: Part, *, seed: int, wording: Wording, seconds: float
-) -> Following:
-    """The verdict on videos that were asked to show ``scenes``."""
-    frames, height, width = videos.shape[2:]
-    true = [render(scene, frames, height, width, fps) for scene in scenes]
-    return Following(
+def judged(videos: Video, scenes: Sequence[Scene], fps: float, part: Part) -> dict[str, dict[str, Rate]]:
+    """The verdict on videos that were asked to show ``scenes``, and on the two controls made of them."""
+    return dict(
         model=score(videos, scenes, fps, part),
-        ceiling=score(true, scenes, fps, part),
         shuffled=score(videos, [*scenes[1:], scenes[0]], fps, part),
         frozen=score(videos[:, :, :1].expand_as(videos), scenes, fps, part),
-        count=len(scenes),
-        seed=seed,
-        wording=wording,
-        shape=(frames, height, width),
-        seconds_per_clip=seconds,
     )
