@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from noisereel import __version__
@@ -343,6 +344,17 @@ def test_a_dry_run_counts_without_training(go: Callable, tiny: TextToVideo) -> N
 def test_overfitting_trains_on_few_clips(go: Callable) -> None:
     assert go(*TRAIN, "--clips", 8, "--overfit", 1)["clips"] == 8
     assert main([*TRAIN, "--clips", "8"]) == 2, "a run on one clip is not continued on all"
+
+
+@pytest.mark.usefixtures("few_words")
+def test_a_run_begins_with_a_models_weights_and_words(go: Callable, tiny_folder: Path, tiny: TextToVideo) -> None:
+    trained = go(*TRAIN, "--clips", 8, "--rate", 1e-9, "--start", tiny_folder)
+    assert {path.name for path in Path(trained["out"]).iterdir() if path.is_dir()} == {"joint", "model"}
+    begun = TextToVideo.from_pretrained(trained["model"])
+    assert begun.known_words() == tiny.known_words()
+    for mine, theirs in zip(begun.system.first.net.parameters(), tiny.system.first.net.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0)
+    assert main([*TRAIN, "--clips", "8", "--rate", "1e-9"]) == 2, "a run that began with a model goes on as that"
 
 
 # Progress and ends

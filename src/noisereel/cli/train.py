@@ -56,6 +56,11 @@ def parser_of(name: str, function: Callable[..., Any]) -> Any:
     add = parser.add_argument
     add("--out", metavar="FOLDER", help="where the run lives: checkpoints, metrics.jsonl, previews, and the model")
     add("--config", action="config", metavar="FILE", help="a yaml file of options; the command line has the last word")
+    add(
+        "--start",
+        metavar="MODEL",
+        help="begin with a model's weights, which have the earlier phases behind them: train the last",
+    )
     add("--minutes", type=float, help="stop after so long; the same command goes on")
     add("--resume", action="store_true", help="refuse to begin: there must be a run to continue")
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is bf16 where the machine computes in it")

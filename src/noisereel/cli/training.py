@@ -18,7 +18,7 @@ from noisereel.cli.card import model_card
 from noisereel.cli.device import computes_in_bf16, pick
 from noisereel.cli.progress import progress
 from noisereel.data.mix import Mix, limited
-from noisereel.pipeline import TextToVideo
+from noisereel.pipeline import TextToVideo, locate
 from noisereel.recipes.plan import rebuild
 from noisereel.trainer import Phase, Trainer
 
@@ -35,13 +35,16 @@ def train(options: Namespace) -> dict[str, Any]:
     """
     call = {"recipe": options.recipe, "arguments": options.arguments}
     device = pick(options.device)
-    asked = {**call, "overfit": options.overfit}
+    asked = {**call, "overfit": options.overfit, "start": options.start}
     check_folder(options.out, asked, resume=options.resume)
     plan = rebuild(call)
     precision: Literal["fp32", "bf16"] = options.precision
     if options.precision == "auto":
         precision = "bf16" if computes_in_bf16(device) else "fp32"
     phases = [overfitted(phase, options.overfit) if options.overfit else phase for phase in plan.phases()]
+    if options.start:
+        phases = phases[-1:]
+        checkpoint.load(locate(options.start), plan.system.parts())  # now, for making the phases learned words
     write_call(options.out, asked)  # not sooner: a call that was refused leaves nothing behind
     deadline = time.monotonic() + 60 * (math.inf if options.minutes is None else options.minutes)
     for number, phase in enumerate(phases):
@@ -94,8 +97,8 @@ def write_call(folder: Path, call: Mapping[str, Any]) -> None:
 
 def refuse_another(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to continue a run as something that it is not."""
-    before = {"recipe": then.get("recipe"), "overfit": then.get("overfit"), **then.get("arguments", {})}
-    asked = {"recipe": now["recipe"], "overfit": now["overfit"], **now["arguments"]}
+    before, asked = ({**call, **call.get("arguments", {})} for call in (then, now))
+    del asked["arguments"]
     for name in asked:
         if name not in MAY_CHANGE and asked[name] != before.get(name):
             difference = f"{name} {before.get(name)!r}, not {asked[name]!r}"
