@@ -36,6 +36,8 @@ Text-to-video diffusion: generate with the shipped model, or train your own.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0; 2 after a user's mistake, told in one line; 130 when interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # Read when torch is loaded. Threads that wait by spinning made a 5 s generation take up to 116 s on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = remarked
