@@ -31,7 +31,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": dict(
         shape=(8, 32, 32), fps=8.0, patch=4, shift=-4.0, predicts="x0", text=128,
         net=dict(width=64, multipliers=(1, 2), depth=1, attention=(True, True), head_width=32, norm_groups=16),
-        stills=100_000, clips=40_000, batch=8, rate=6e-4,
+        stills=100_000, clips=55_000, batch=8, rate=6e-4,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=16.0, patch=2, shift=-5.0, predicts="x0", text=256,
