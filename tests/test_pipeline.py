@@ -203,6 +203,7 @@ def test_shipped_models_are_found_by_name() -> None:
         (PROMPT, {"num_videos_per_prompt": 0}, "at least 1"),
         (PROMPT, {"height": 0}, "multiple of"),
         (PROMPT, {"width": 17}, "multiple of"),
+        (PROMPT, {"width": 18}, "width 18 .* multiple of 4, such as 16 or 20"),
         (PROMPT, {"num_frames": 0}, "1 or more"),
         (PROMPT, {"num_frames": 5}, "makes 4 frames at once"),
         (PROMPT, {"num_inference_steps": 0}, "at least 1 step"),

@@ -165,6 +165,11 @@ class UNet(nn.Module):
         h = self.conv_out(self.norm_out(h, silu=True), context.frames)
         return rearrange(h, "(b t) c h w -> b c t h w", b=len(x)).to(x.dtype)
 
+    @property
+    def multiple(self) -> int:
+        """Height and width of the input must be multiples of this, to be halved from level to level."""
+        return 2 ** (len(self.config["multipliers"]) - 1)
+
     def temporal_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that mix frames, and how much of them is mixed in."""
         for module in self.modules():
@@ -178,9 +183,8 @@ class UNet(nn.Module):
         given = 0 if cond.hint is None else cond.hint.channels.shape[1]
         if given != self.config["hint_channels"]:
             raise ValueError(f"the network takes {self.config['hint_channels']} hint channels and was given {given}")
-        multiple = 2 ** (len(self.config["multipliers"]) - 1)
-        if x.shape[3] % multiple or x.shape[4] % multiple:
-            raise ValueError(f"frames are {x.shape[3]}x{x.shape[4]}; height and width must be multiples of {multiple}")
+        if x.shape[3] % self.multiple or x.shape[4] % self.multiple:
+            raise ValueError(f"frames are {x.shape[3]}x{x.shape[4]}; height and width must be multiples of {self.multiple}")
         if cond.hint is not None:
             x = torch.cat([x, cond.hint.channels], dim=1)
         maps = rearrange(x, "b c t h w -> (b t) c h w").to(self.norm_out.weight.dtype)
