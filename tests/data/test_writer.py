@@ -150,6 +150,11 @@ def test_someone_elses_comment_is_no_metadata(tmp_path: Path) -> None:
     assert read_metadata(tmp_path / "a.gif") == {}
 
 
+def test_metadata_of_a_video_is_read_whatever_its_ending(tmp_path: Path) -> None:
+    written = write(smooth(2), tmp_path / "clip.mp4", fps=8.0, metadata=NOTE)
+    assert read_metadata(written.rename(tmp_path / "clip.mov")) == NOTE
+
+
 def test_grid_puts_videos_in_reading_order() -> None:
     videos = torch.arange(5.0).reshape(5, 1, 1, 1, 1).expand(5, 3, 2, 4, 6)
     tiled = grid(videos, columns=3, gap=1)

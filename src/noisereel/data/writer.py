@@ -20,6 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from noisereel.data.reader import IMAGE_ENDINGS
 from noisereel.types import Video
 
 Frames = UInt8[np.ndarray, "t h w c"]
@@ -86,7 +87,7 @@ def checked(path: str | Path, *, sheet: bool = False) -> Path:
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """What ``write`` was given as metadata; empty for a file that holds none."""
     path = Path(path)
-    if path.suffix.lower() in (".mp4", ".webm"):
+    if path.suffix.lower() not in IMAGE_ENDINGS:
         import av
 
         with av.open(str(path)) as container:
