@@ -64,7 +64,7 @@ class TextToVideo:
         return cls(
             system=plan.system,
             call=call,
-            card=card.read_text() if card.exists() else "",
+            card=card.read_text(encoding="utf-8") if card.exists() else "",
             about=index.get("about", {}),
         )
 
