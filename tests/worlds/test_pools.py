@@ -29,6 +29,19 @@ def test_folder_keeps_every_tenth_clip_from_training(folder):
     assert set(pools.prompts(8)) == tested
 
 
+def test_frames_of_held_out_videos_are_no_training_images(folder):
+    write(torch.zeros(3, 1, 16, 16), folder / "a picture.png", fps=8)  # shifts the numbers of what comes after it
+    pools = Pools.open(str(folder), shape=SHAPE, fps=8.0)
+    assert {pools.images[index].caption for index in range(11)} == {None, *(f"clip number {n}" for n in range(12) if n % 10)}
+
+
+def test_folders_without_captions_give_no_prompts(folder):
+    for text in folder.glob("*.txt"):
+        text.unlink()
+    for data in (str(folder), f"{folder} + {folder}"):
+        assert Pools.open(data, shape=SHAPE, fps=8.0).prompts(8) == ()
+
+
 def test_worlds_blend(folder):
     pools = Pools.open(f"shapes-small + {folder}", shape=SHAPE, fps=8.0)
     captions = [pools.video[index].caption for index in range(60)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ LEGAL = (
     "shapes, shapes-small (what fits 32 pixels), sprites=CHECKOUT, emoji=CHECKOUT, a folder of clips, or several joined by +"
 )
 HELD_OUT_ONE_IN = 10  # clips of a folder
+LOOKED_AT = 100  # clips, in search of captions to prompt with: a folder may have none at all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,7 @@ class Pools:
 
     def prompts(self, number: int) -> tuple[str, ...]:
         """Captions of held-out videos, to look at while training."""
-        indices = range(len(self.held_out)) if isinstance(self.held_out, Sized) else count()
-        captions = (self.held_out[index].caption for index in indices)
+        captions = (self.held_out[index].caption for index in range(_size(self.held_out, LOOKED_AT)))
         return tuple(islice((caption for caption in captions if caption is not None), number))
 
 
@@ -72,8 +72,19 @@ def _open(name: str, shape: tuple[int, int, int], fps: float) -> Pools:
     if not name or not Path(name).expanduser().is_dir():
         raise ValueError(f"there is no training data called {name!r}; use {LEGAL}")
     path = Path(name).expanduser()
-    videos, images = Folder(path=path, **size), Folder(path=path, **{**size, "frames": 1})
-    return Pools(video=_Chosen.of(videos, False), images=_Chosen.of(images, False), held_out=_Chosen.of(videos, True))
+    return _split(Folder(path=path, **size), Folder(path=path, **{**size, "frames": 1}))
+
+
+def _split(videos: Folder, images: Folder) -> Pools:
+    """Every tenth video is kept for testing, single frames of it too; in a folder that is too small, none is."""
+    kept = range(0, len(videos), HELD_OUT_ONE_IN) if len(videos) >= HELD_OUT_ONE_IN else range(0)
+    files = {videos.clips[number][0] for number in kept}
+    trained = [[n for n, (file, _) in enumerate(folder.clips) if file not in files] for folder in (videos, images)]
+    return Pools(
+        video=_Chosen(videos, trained[0]),
+        images=_Chosen(images, trained[1]),
+        held_out=_Chosen(videos, kept or trained[0]),
+    )
 
 
 def _world(make: Callable[..., Source]) -> Pools:
@@ -90,14 +101,6 @@ class _Chosen:
 
     folder: Folder
     numbers: Sequence[int]
-
-    @classmethod
-    def of(cls, folder: Folder, held_out: bool) -> _Chosen:
-        """Every tenth clip, or the others; all of them, both times, in a folder that is too small to hold any out."""
-        numbers = range(len(folder))
-        if len(folder) < HELD_OUT_ONE_IN:
-            return cls(folder, numbers)
-        return cls(folder, [number for number in numbers if (number % HELD_OUT_ONE_IN == 0) == held_out])
 
     def __len__(self) -> int:
         return len(self.numbers)
