@@ -215,6 +215,15 @@ def test_between_keeps_the_given_frames_and_fills_the_rest(go: Callable) -> None
     assert probe(made["path"]).fps == pytest.approx(8), "twice the frames in the same time"
 
 
+def test_a_gif_that_would_be_too_fast_is_refused_before_sampling(
+    go: Callable, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go("generate", PROMPT, "--fps", 40, "-o", "given.apng", "--scale", 1)
+    monkeypatch.delattr(System, "between")
+    assert main(["generate", PROMPT, "--between", "given.apng", "-o", "out.gif", "--model", str(tiny_folder)]) == 2
+    assert "at most 50 frames a second, not 80" in capsys.readouterr().err
+
+
 def test_between_two_images(go: Callable) -> None:
     for number in (1, 2):
         go("generate", PROMPT, "--frames", 1, "--seed", number, "-o", f"{number}.png", "--scale", 1)

@@ -54,12 +54,14 @@ def run(options: Namespace) -> dict[str, Any]:
     clock = Clock()
     with clock.time("load"):
         from noisereel.cli.job import prepared
+        from noisereel.data.writer import checked
         from noisereel.pipeline import TextToVideo, repeated
 
         prompts = repeated(options.prompt, options.count)
         paths = places(options, len(prompts))
         pipe = TextToVideo.from_pretrained(options.model).to(pick(options.device))
         job = prepared(pipe, options)
+        checked(paths[0], sheet=options.sheet, fps=job.fps)  # which a given clip may have decided
         unknown = tell_unknown_words(pipe, prompts)
     seed = secrets.randbits(31) if options.seed is None else options.seed
     common = notes(pipe, job, options)
@@ -101,8 +103,6 @@ def check(options: Namespace) -> None:
         raise ValueError(f"--seed takes less than 2**62, not {options.seed}")
     if options.fps is not None and not 0 < options.fps <= 240:
         raise ValueError(f"--fps takes a number above 0, up to 240, not {options.fps}")
-    if options.fps is not None and options.fps > 50 and options.output and options.output.suffix.lower() == ".gif":
-        raise ValueError(f"a gif plays at most 50 frames a second, not {options.fps:g}; choose another ending")
     if len(options.prompt) > 2 and not any(" " in prompt.strip() for prompt in options.prompt):
         raise ValueError(
             f'{len(options.prompt)} prompts of one word each: put a sentence in quotes, "{" ".join(options.prompt)}"'
@@ -125,7 +125,7 @@ def places(options: Namespace, count: int) -> list[Path]:
         raise ValueError(f"{path} is a folder: name a file in it, such as {path / 'out.mp4'}")
     digits = len(str(count))
     paths = [path] if count == 1 else [path.with_stem(f"{path.stem}-{number:0{digits}}") for number in range(1, count + 1)]
-    paths = [checked(path, sheet=options.sheet) for path in paths]
+    paths = [checked(path, sheet=options.sheet, fps=options.fps) for path in paths]
     with tempfile.TemporaryFile(dir=path.parent):  # permissions do not tell everything, such as a disk that is read-only
         return paths
 

@@ -44,9 +44,9 @@ def write(
     apng are lossless; png is a contact sheet, or with ``sheet`` a sprite sheet of equal cells with a json of its frames
     beside it. ``scale`` repeats each pixel; ``metadata`` (JSON values) is kept in the file, see ``read_metadata``.
     """
-    path = checked(path, sheet=sheet)
-    if not fps > 0 or scale < 1:
-        raise ValueError(f"fps {fps} and scale {scale}: both must be positive")
+    path = checked(path, sheet=sheet, fps=fps)
+    if scale < 1:
+        raise ValueError(f"scale {scale}: it must be positive")
     frames = _to_uint8(video, scale)
     note = json.dumps(dict(metadata or {}))
     temporary = _beside(path)
@@ -68,9 +68,13 @@ def write(
     return path
 
 
-def checked(path: str | Path, *, sheet: bool = False) -> Path:
+def checked(path: str | Path, *, sheet: bool = False, fps: float | None = None) -> Path:
     """The path, if ``write`` could write there: worth asking before the work that makes the video."""
     path = Path(path)
+    if fps is not None and not fps > 0:
+        raise ValueError(f"fps {fps}: it must be positive")
+    if fps is not None and fps > 50 and path.suffix.lower() == ".gif":
+        raise ValueError(f"a gif plays at most 50 frames a second, not {fps:g}: choose another ending, or fewer")
     legal = [".png"] if sheet else list(_ENCODERS)
     if path.suffix.lower() not in legal:
         what = "a sprite sheet" if sheet else "a video"
@@ -176,10 +180,6 @@ def _webm(frames: Frames, path: Path, fps: float, note: str) -> None:
 
 
 def _gif(frames: Frames, path: Path, fps: float, note: str) -> None:
-    if fps > 50:
-        raise ValueError(
-            f"a gif of {fps} frames a second would play slowly: its players know at most 50; choose another format"
-        )
     first, *rest = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames]
     times = [10 * hundredths for hundredths in _durations(len(frames), fps, 0.01)]
     first.save(path, "GIF", save_all=True, append_images=rest, duration=times, loop=0, comment=note.encode(), disposal=1)
