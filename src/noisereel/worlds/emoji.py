@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,22 +22,12 @@ from torch.nn import functional
 from noisereel.data.clips import Clip, Pool
 from noisereel.worlds.dice import dice, held_out
 from noisereel.worlds.emoji_words import BRIEF, IMAGE, NOUNS, VIDEO, Noun, spoken
+from noisereel.worlds.world import GROUNDS, Split, World
 
-Split = Literal["train", "held_out"]
 Times = Float[np.ndarray, "t"]
 Pose = Float[np.ndarray, "5 t"]  # x and y from the start, angle (clockwise), width and height as shares of the drawing's
 
 SOURCE = "clone github.com/googlefonts/noto-emoji at 41e31b11"
-GROUNDS = {  # sRGB, 0 .. 255
-    "white": (245, 245, 245),
-    "black": (10, 10, 10),
-    "grey": (128, 128, 128),
-    "navy": (20, 25, 75),
-    "beige": (225, 205, 170),
-    "sky blue": (135, 200, 245),
-    "mint green": (165, 225, 180),
-    "pink": (255, 180, 205),
-}
 _SIZES = (0.36, 0.6)  # of the drawing's square
 _LEVELS = (72, 51, 36, 25, 18, 12)  # pixels; each drawing is stored smoothed to these sizes
 _BRIEF_ONE_IN = 6
@@ -144,26 +133,18 @@ def _place(offset: Times, reach: float, rng: np.random.Generator) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Emoji:
+class Emoji(World):
     """Clips of the emoji world, without end, from a checkout of Noto Emoji (or a folder of its drawings, ``png72``)."""
 
     root: str | Path
-    split: Split = "train"
-    pool: Pool = "captioned_video"
-    frames: int = 16
-    height: int = 64
-    width: int = 64
-    fps: float = 16.0
-    seconds: float = 1.0  # how long a scene lasts; a clip shows its first ``frames / fps``
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         missing = [noun.file for noun in NOUNS if not (self.folder / noun.file).is_file()]
         if missing:
             raise ValueError(
                 f"{self.folder} lacks {len(missing)} of {len(NOUNS)} drawings, such as {missing[0]}: {SOURCE}, pass its folder"
             )
-        if (self.frames - 1) / self.fps > self.seconds:
-            raise ValueError(f"{self.frames} frames at {self.fps:g} fps last longer than a scene of {self.seconds:g} s")
 
     @cached_property
     def folder(self) -> Path:

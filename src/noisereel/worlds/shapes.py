@@ -24,9 +24,10 @@ from noisereel.worlds.dice import dice, held_out
 from noisereel.worlds.motions import LAWS, Law, Times
 from noisereel.worlds.outlines import OUTLINES, Outline, coverage
 from noisereel.worlds.shapes_words import BRIEF, IMAGE, PROMPTS, VIDEO, Wording
+from noisereel.worlds.world import GROUNDS as ALL_GROUNDS
+from noisereel.worlds.world import Split, World
 
 Part = Literal["small", "full"]
-Split = Literal["train", "held_out"]
 
 COLOURS = {  # sRGB, 0 .. 255
     "red": (220, 35, 40),
@@ -38,13 +39,7 @@ COLOURS = {  # sRGB, 0 .. 255
     "cyan": (60, 210, 225),
     "pink": (255, 140, 195),
 }
-GROUNDS = {
-    "black": (10, 10, 10),
-    "white": (245, 245, 245),
-    "grey": (128, 128, 128),
-    "navy": (20, 25, 75),
-    "beige": (225, 205, 170),
-}
+GROUNDS = {name: ALL_GROUNDS[name] for name in ("black", "white", "grey", "navy", "beige")}
 RADII = {"small": (0.125, 0.14), "large": (0.20, 0.22)}  # of the circle of equal area, when the clip begins
 UNCAPTIONED_SHAPES = ("pentagon", "hexagon", "frame")  # shown by unlabelled video only
 _WHOLE = np.linspace(0, 1, 33)  # the scene from beginning to end
@@ -215,17 +210,10 @@ def spoken(scene: Scene) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shapes:
-    """Clips of the shapes world, without end; scenes last ``seconds``, of which a clip shows the first ``frames / fps``."""
+class Shapes(World):
+    """Clips of the shapes world, without end."""
 
     part: Part = "full"
-    split: Split = "train"
-    pool: Pool = "captioned_video"
-    frames: int = 16
-    height: int = 64
-    width: int = 64
-    fps: float = 16.0
-    seconds: float = 1.0
 
     def __getitem__(self, index: int) -> Clip:
         truth = scene(index, self.part, self.split, self.pool, self.seconds)

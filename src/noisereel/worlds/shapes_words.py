@@ -26,7 +26,6 @@ _PARTICIPLES = {
     "falls": "falling",
     "drops": "dropping",
     "bounces": "bouncing",
-    "hops": "hopping",
     "heads": "heading",
     "drifts": "drifting",
     "expands": "expanding",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,8 +22,8 @@ from noisereel.worlds.dice import dice, held_out
 from noisereel.worlds.sprite_people import Person, draw_person, folders, layers
 from noisereel.worlds.sprite_sheets import DIRECTIONS, TILE, Checkout, Figure
 from noisereel.worlds.sprites_words import BRIEF, IMAGE, VIDEO, phrase, spoken
+from noisereel.worlds.world import GROUNDS, Split, World
 
-Split = Literal["train", "held_out"]
 Times = Float[np.ndarray, "t"]
 
 _HEIGHT = 64  # pixels that a picture is high before it is scaled
@@ -67,14 +66,7 @@ TERRAIN = {  # the season's sheet and the row of its plain tiles
     "sand": ("summer", 5),
     "snow": ("winter", 2),
 }
-PLAIN = {  # sRGB, 0 .. 255
-    "white": (245, 245, 245),
-    "black": (10, 10, 10),
-    "grey": (128, 128, 128),
-    "navy": (20, 25, 75),
-    "beige": (225, 205, 170),
-    "sky blue": (135, 200, 245),
-}
+PLAIN = {name: GROUNDS[name] for name in ("white", "black", "grey", "navy", "beige", "sky blue")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,27 +137,19 @@ def _draw_scene(rng: np.random.Generator, pool: Pool, seconds: float) -> Scene:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sprites:
+class Sprites(World):
     """Clips of the sprites world, without end, from a checkout of LPC Revised.
 
     ``height`` is 64 times or a whole part of 64, such as 32, 64 or 128.
     """
 
     root: str | Path
-    split: Split = "train"
-    pool: Pool = "captioned_video"
-    frames: int = 16
-    height: int = 64
-    width: int = 64
-    fps: float = 16.0
-    seconds: float = 1.0  # how long a scene lasts; a clip shows its first ``frames / fps``
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         whole = self.height > 0 and (self.height % _HEIGHT == 0 or _HEIGHT % self.height == 0)
         if not whole or self.width * _HEIGHT % self.height:
             raise ValueError(f"sprites cannot be {self.height}x{self.width}: the height must be 64 times or a part of 64")
-        if (self.frames - 1) / self.fps > self.seconds:
-            raise ValueError(f"{self.frames} frames at {self.fps:g} fps last longer than a scene of {self.seconds:g} s")
         self.checkout.require(folders(), {season for season, _ in TERRAIN.values()})
 
     @cached_property
