@@ -40,6 +40,12 @@ def test_the_prompt_matters(tiny: TextToVideo) -> None:
     assert not np.allclose(frames(tiny), frames(tiny, OTHER), atol=1 / 255)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a generator of another device")
+def test_a_generator_of_another_device_is_refused_in_words(tiny: TextToVideo) -> None:
+    with pytest.raises(ValueError, match="on the CPU"):
+        frames(tiny, generator=Generator("cuda"))
+
+
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_a_video_does_not_depend_on_what_is_made_beside_it(tiny: TextToVideo, position: int) -> None:
     prompts, seeds = [OTHER] * 3, [seed(1), seed(2), seed(3)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from noisereel import __version__, checkpoint
 from noisereel.diffusion.guidance import cfg
 from noisereel.recipes.plan import complete, rebuild
-from noisereel.system import Moment, System
+from noisereel.system import System
 from noisereel.types import Rng, Video
 
 OutputType = Literal["pil", "np", "pt", "latent"]
@@ -112,12 +112,13 @@ class TextToVideo:
     ) -> VideoOutput | tuple[Any]:
         """Videos for one prompt or a list; arguments as in diffusers' text-to-video pipelines.
 
-        ``guidance_scale`` 1 is no guidance. A list of generators gives each video its own; from a single generator one seed
-        for each video is drawn, so a video depends on its own seed and on nothing else in the call.
+        ``guidance_scale`` 1 is no guidance. A list of generators gives each video its own; a single one is that of a single
+        video, and of several it draws their seeds. A video depends on its own generator and on nothing else in the call.
+        For its steps one by one, see ``System.sample``.
 
         Raises:
             ValueError: an empty prompt, one with more tokens than the model reads (or than ``max_sequence_length``), an illegal
-                size, or lists of different lengths.
+                size, lists of different lengths, or a generator that is not on the CPU.
         """
         if output_type not in get_args(OutputType):
             raise ValueError(f"output_type {output_type!r} is unknown; use {', '.join(get_args(OutputType))}")
@@ -139,10 +140,6 @@ class TextToVideo:
         assert last.video is not None
         output = last.step.x if output_type == "latent" else converted(last.video, output_type)
         return VideoOutput(frames=output) if return_dict else (output,)
-
-    def stream(self, prompts: Sequence[str | None], rng: Rng, **options: Any) -> Iterator[Moment]:
-        """The same, step by step: a generator of moments for progress, previews and cancelling (see ``System.sample``)."""
-        return self.system.sample(prompts, rng, **options)
 
     def tuned(self, steps: int | None = None, guidance: float | None = None) -> System:
         """The system with another number of steps or guidance scale, where given.
@@ -264,8 +261,11 @@ def seeded(generator: Generator | Sequence[Generator] | None, count: int) -> Rng
     """One CPU generator for each video.
 
     Raises:
-        ValueError: a list of another length.
+        ValueError: a list of another length, or a generator of another device.
     """
+    given = [generator] if isinstance(generator, Generator) else generator or []
+    if any(one.device.type != "cpu" for one in given):
+        raise ValueError("noise is drawn on the CPU, so that a seed means the same everywhere: use torch.Generator() as it is")
     if generator is None:
         return [Generator().manual_seed(secrets.randbits(48)) for _ in range(count)]
     if isinstance(generator, Generator):
