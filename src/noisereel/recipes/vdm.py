@@ -31,7 +31,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": dict(
         shape=(8, 32, 32), fps=8.0, patch=4, shift=-4.0, predicts="x0", text=128,
         net=dict(width=64, multipliers=(1, 2), depth=1, attention=(True, True), head_width=32, norm_groups=16),
-        stills=100_000, clips=55_000, batch=8, rate=6e-4,
+        stills=100_000, clips=50_000, batch=8, rate=6e-4,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=16.0, patch=2, shift=-5.0, predicts="x0", text=256,
@@ -51,7 +51,7 @@ def vdm(
     data: str = "shapes-small",
     images: int = 4,
     guidance: float = 2.0,
-    steps: int = 64,
+    steps: int = 32,
     width: int = 0,
     stills: int = 0,
     clips: int = 0,
@@ -126,7 +126,7 @@ def phases(stage: Stage, preset: dict[str, Any], data: str, images: int, seed: i
 
 
 def paced(clips: int, batch: int) -> dict[str, Any]:
-    """What goes with the length of a phase."""
+    """The settings of a phase that follow from its length."""
     return dict(clips=clips, warmup=100 * batch, ema=clips // 20, validate_every=-(-clips // 10), preview_every=-(-clips // 5))
 
 
