@@ -235,6 +235,11 @@ def test_a_network_gone_wrong_is_reported_not_shown(poison: float) -> None:
         model.preview(["one"], rng(0))
 
 
+def test_a_stage_without_a_sampling_step_is_refused_when_it_is_made() -> None:
+    with pytest.raises(ValueError, match="at least 1 step, not 0"):
+        stage(restless, steps=0)
+
+
 def test_decoding_clamps() -> None:
     assert stage(restless).decode(torch.full((1, 3, *SHAPE), 3.0)).max() == 1
 

@@ -149,8 +149,6 @@ class TextToVideo:
         """
         changes: dict[str, Any] = {}
         if steps is not None:
-            if steps < 1:
-                raise ValueError(f"sampling takes at least 1 step, not {steps}")
             changes["steps"] = steps
         if guidance is not None:
             if not np.isfinite(guidance):

@@ -39,8 +39,12 @@ class Stage:
     caption_dropout: float = 0.1
     reconstruction: float = 2.0  # weight of reconstruction guidance where frames are known
 
+    def __post_init__(self) -> None:
+        if self.steps < 1:  # found now, not by the first preview of a long training run
+            raise ValueError(f"sampling takes at least 1 step, not {self.steps}")
+
     def loss(self, batch: Batch, rng: Rng) -> Loss:
-        """The training loss of a batch: encode, drop captions, condition, and let the diffusion process ask its question."""
+        """The training loss of a batch: encode, drop captions, condition, and measure the denoising error."""
         x0 = self._encode(batch.video)
         losses = self.diffusion.loss(self.net, x0, self._condition(batch, self.caption_dropout, rng), rng)
         return Loss(total=losses.mean())
