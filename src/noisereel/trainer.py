@@ -1,4 +1,4 @@
-"""The only training loop: anything with a loss, in one honest generator."""
+"""The only training loop: it trains anything that has a loss, as a generator of steps."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def told(result: dict[str, Any]) -> str:
 
 
 def check(options: Namespace) -> None:
-    """Refuse what cannot be meant, before anything is loaded.
+    """Refuse options that make no sense, before anything is loaded.
 
     Raises:
         ValueError: names the option and what it takes.

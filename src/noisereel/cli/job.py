@@ -29,7 +29,7 @@ class Job:
     shape: tuple[int, int, int]  # frames, height, width of what is sampled at once
     length: int  # frames of the finished video
     given: Video | None  # one clip to fill in between
-    every: int  # the place of its frames in the result
+    every: int  # its frames become every so-many-th of the result
     negative: str | None
     fps: float
     scale: int

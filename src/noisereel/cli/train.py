@@ -84,7 +84,7 @@ def explained(problem: str, legal: Sequence[str], recipe: str) -> str:
 
 
 def checked(options: Namespace) -> Namespace:
-    """The options, if they can be meant.
+    """The options, if they make sense.
 
     Raises:
         ValueError: names the option and what it takes.

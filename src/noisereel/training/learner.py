@@ -45,7 +45,7 @@ class Learner:
         self.ema.update(decay)
 
     def train(self) -> None:
-        """Gradients for what moves alone, and dropout in those parts alone that hold some of it."""
+        """Training mode for the parts that hold anything that moves, and gradients for nothing else."""
         moving = {id(parameter) for parameter in self.moving.values()}
         for part in self.parts.values():
             part.train(any(id(parameter) in moving for parameter in part.parameters()))

@@ -92,6 +92,7 @@ def _world(make: Callable[..., Source]) -> Pools:
 
 
 def _size(source: Source, most: int) -> int:
+    """How many clips to look at: ``most``, or all where a source has fewer."""
     return min(most, len(source)) if isinstance(source, Sized) else most
 
 
