@@ -109,6 +109,11 @@ def test_weights_ship_in_the_dtype_asked_for(tmp_path: Path, dtype: torch.dtype)
     assert torch.equal(loaded.conv.weight, net.conv.weight.to(dtype).float())
 
 
+def test_weights_can_be_read_by_whoever_can_read_the_rest(saved: Path) -> None:
+    modes = {path.stat().st_mode for path in saved.rglob("*") if path.is_file()}
+    assert len(modes) == 1
+
+
 def test_weights_that_half_precision_cannot_hold_are_refused(tmp_path: Path) -> None:
     net = plain()
     nn.init.constant_(net.bias, 70_000.0)
@@ -149,6 +154,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unexpected key": (edit(lambda values: values.update(extra=torch.zeros(1))), "holds an unexpected extra"),
     "shape": (edit(lambda values: values.update(bias=torch.zeros(3))), r"bias of shape \[3\], not \[2\]"),
     "NaN": (edit(lambda values: values.update(bias=torch.tensor([0.0, float("nan")]))), "not finite in bias"),
+    "an empty extra state": (lambda folder: (folder / "unet/extra_state.json").write_text("{}"), "should hold _extra_state"),
     "no extra state": (lambda folder: (folder / "unet/extra_state.json").unlink(), "extra_state.json is missing"),
 }
 

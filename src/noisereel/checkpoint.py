@@ -191,10 +191,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         # Safetensors refuses aliases, such as tied weights.
         apart[name] = plain.clone() if plain.untyped_storage().data_ptr() in seen else plain
         seen.add(apart[name].untyped_storage().data_ptr())
+    path.touch()
+    mode = path.stat().st_mode
     try:
         save_file(apart, path, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(f"cannot write {path}: {error}") from error
+    path.chmod(mode)  # safetensors lets only the owner read, which would make an installed model useless to others
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -226,7 +229,10 @@ def _read_part(folder: Path, name: str, module: nn.Module) -> tuple[dict[str, Te
     tensors = read_tensors(where / WEIGHTS)
     check_fit(expected, tensors, where)
     check_finite(tensors, where)
-    return tensors, read_json(where / EXTRA) if extra else {}
+    stored = read_json(where / EXTRA) if extra else {}
+    if set(stored) != set(extra):
+        raise ValueError(f"{where / EXTRA} should hold {', '.join(sorted(extra))}: fetch or save the checkpoint again")
+    return tensors, stored
 
 
 def _config(module: nn.Module) -> dict[str, Any]:
