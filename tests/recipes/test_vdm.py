@@ -128,6 +128,15 @@ def test_a_stored_call_rebuilds_the_same_system():
         rebuild({"recipe": "vdm", "arguments": {"depth": 3}})
 
 
+def test_a_stored_call_with_an_argument_of_the_wrong_kind_is_a_user_mistake(monkeypatch):
+    def fussy(width: int = 0):
+        return width + 1
+
+    monkeypatch.setattr("noisereel.recipes.plan.recipe", lambda name: fussy)
+    with pytest.raises(ValueError, match="cannot be called with"):
+        rebuild({"recipe": "vdm", "arguments": {"width": "x"}})
+
+
 def test_unknown_data_is_named():
     with pytest.raises(ValueError, match="shapes-small"):
         vdm(size="tiny", data="imagenet").phases()

@@ -48,9 +48,13 @@ def rebuild(call: dict[str, Any]) -> Plan:
     """The plan of a stored recipe call, ``{"recipe": name, "arguments": {...}}``.
 
     Raises:
-        ValueError: an unknown recipe, or an argument it does not take.
+        ValueError: an unknown recipe, an argument it does not take, or one of the wrong kind.
     """
-    return recipe(call["recipe"])(**complete(call)["arguments"])
+    arguments = complete(call)["arguments"]
+    try:
+        return recipe(call["recipe"])(**arguments)
+    except TypeError as error:
+        raise ValueError(f"recipe {call['recipe']} cannot be called with {arguments}: {error}") from error
 
 
 def complete(call: dict[str, Any]) -> dict[str, Any]:
