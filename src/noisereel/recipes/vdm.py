@@ -62,7 +62,8 @@ def vdm(
     """A space-time U-Net on videos, with images of their own captions appended to every clip.
 
     Args:
-        size: tiny (seconds, for tests), small (an hour of a CPU core that computes in bf16), base (an accelerator), paper (as published).
+        size: tiny (seconds, for tests), small (an hour of a CPU core that computes in bf16), base (an accelerator), or paper
+            (as published).
         data: what to train on, see ``noisereel.worlds.pools``.
         images: images appended to each clip as extra frames; VDM tries 0, 4 and 8.
         guidance: classifier-free guidance scale in sampling; 1 is none.
