@@ -54,7 +54,7 @@ def packed() -> tuple[torch.Tensor, torch.Tensor, Cond]:
     return video(), torch.tensor([0.3, 0.8]), Cond(text=text(6), fps=torch.arange(6) + 1.0, groups=groups)
 
 
-def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> None:
+def assert_close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> None:
     torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
@@ -88,7 +88,7 @@ def test_a_pack_is_its_parts(kind: str) -> None:
                 one = Text(**{k: getattr(cond.text, k)[clip : clip + 1] for k in ("tokens", "mask", "pooled")})
                 alone = Cond(text=one, fps=cond.fps[clip : clip + 1])
                 part = made(x[sample : sample + 1, :, frames], t[sample : sample + 1], alone)
-                close(part, whole[sample : sample + 1, :, frames])
+                assert_close(part, whole[sample : sample + 1, :, frames])
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -97,7 +97,7 @@ def test_samples_do_not_see_each_other(kind: str) -> None:
     with torch.no_grad():
         both = made(x, t, Cond(text=text(2)))
         second = Text(tokens=text(2).tokens[1:], mask=text(2).mask[1:], pooled=text(2).pooled[1:])
-        close(made(x[1:], t[1:], Cond(text=second)), both[1:])
+        assert_close(made(x[1:], t[1:], Cond(text=second)), both[1:])
 
 
 def test_norms_see_one_frame() -> None:
@@ -132,7 +132,7 @@ def test_a_video_network_is_born_as_the_image_network_of_each_frame(kind: str) -
     frames = Text(**{k: getattr(one, k).repeat_interleave(5, 0) for k in ("tokens", "mask", "pooled")})
     with torch.no_grad():
         per_frame = image(rearrange(x, "b c t h w -> (b t) c 1 h w"), t.repeat_interleave(5), Cond(text=frames))
-        close(born(x, t, Cond(text=one)), rearrange(per_frame, "(b t) c 1 h w -> b c t h w", b=2))
+        assert_close(born(x, t, Cond(text=one)), rearrange(per_frame, "(b t) c 1 h w -> b c t h w", b=2))
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -183,7 +183,7 @@ def test_a_hint_is_ignored_at_birth_and_not_for_ever() -> None:
     x, t, cond = video(), torch.rand(2), Cond(text=text(2))
     given = replace(cond, hint=Hint(channels=video(channels=4) * 7, noise=torch.rand(2)))
     out = hinted(x, t, given)
-    close(out, plain(x, t, cond))
+    assert_close(out, plain(x, t, cond))
     out.square().mean().backward()
     assert hinted.conv_in.weight.grad[:, 3:].any()
 

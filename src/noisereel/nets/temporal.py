@@ -32,7 +32,7 @@ def as_maps(x: Clips, height: int) -> Maps:
 class TemporalConv(nn.Module):
     """A convolution over three frames of a clip; exactly 0 for a frame that stands alone.
 
-    It runs as a 2-D convolution over (t, h * w), twice as fast on a CPU as ``conv1d`` or ``conv3d`` and without a copy.
+    It runs as a 2-D convolution over (t, h * w), faster on a CPU than ``conv1d`` and without a copy.
     """
 
     def __init__(self, width: int, out_width: int) -> None:
