@@ -79,7 +79,7 @@ def vdm(
         raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
     asked = dict(stills=stills, clips=clips, batch=batch, rate=rate)
     preset = SIZES[size] | {name: value for name, value in asked.items() if value}
-    # Rotary positions are relative too, and twice as fast as the paper's learned ones.
+    # Rotary positions are relative too, and need no table as long as the longest clip.
     network = dict(temporal_attention="rotary") | preset["net"] | (dict(width=width) if width else {})
     codec = Pixels(patch=preset["patch"])
     with initialised(seed):
@@ -121,7 +121,7 @@ def phases(stage: Stage, preset: dict[str, Any], data: str, images: int, seed: i
     videos = Phase(name="joint", data=joint, decay="cosine", **paced(preset["clips"], joint.batch), **common)
     if not (images and preset["stills"]):
         return [videos]
-    # What things look like is learned many times faster from images, which leaves how they move to the videos.
+    # An image costs a fraction of a clip, so what things look like is met sooner; how they move is left to the videos.
     alone = Mix(images=pools.images, batch=4 * preset["batch"], seed=seed)
     return [Phase(name="images", data=alone, **paced(preset["stills"], alone.batch), **common), videos]
 
