@@ -1,0 +1,110 @@
+"""The frame autoencoder: every frame by itself, a decoder that is born the image decoder, and scaling inside."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from noisereel.codecs.frame_vae import FrameVAE
+from noisereel.types import Codec
+
+SMALL: dict[str, Any] = dict(channels=4, width=8, multipliers=(1, 2, 2), depth=1, norm_groups=4)
+
+
+def vae(**config: Any) -> FrameVAE:
+    torch.manual_seed(0)
+    return FrameVAE(**(SMALL | config))
+
+
+def video(frames: int = 3, seed: int = 0) -> torch.Tensor:
+    return torch.rand(2, 3, frames, 16, 24, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_shapes_and_protocol() -> None:
+    made = vae()
+    assert isinstance(made, Codec)
+    assert (made.channels, made.stride, made.lead) == (4, (1, 4, 4), 0)
+    with torch.no_grad():
+        latent = made.encode(video())
+        assert latent.shape == (2, 4, 3, 4, 6)
+        assert made.decode(latent).shape == (2, 3, 3, 16, 24)
+
+
+def test_a_frame_is_coded_by_itself() -> None:
+    made, x = vae(), video()
+    with torch.no_grad():
+        changed = x.clone()
+        changed[:, :, 1] += 1
+        difference = (made.encode(changed) - made.encode(x)).abs().amax((0, 1, 3, 4))
+        assert difference[1] > 1e-3
+        assert difference[[0, 2]].max() == 0.0
+        latent = made.encode(x)
+        alone = torch.cat([made.decode(latent[:, :, [j]]) for j in range(3)], dim=2)
+        torch.testing.assert_close(made.decode(latent), alone, rtol=1e-5, atol=1e-6)
+
+
+def test_the_temporal_decoder_is_born_the_image_decoder() -> None:
+    image, tuned = vae(), vae(temporal=True)
+    own = tuned.state_dict()
+    tuned.load_state_dict(own | image.state_dict())
+    latent = image.encode(video())
+    with torch.no_grad():
+        assert torch.equal(tuned.decode(latent), image.decode(latent))
+        for parameter in tuned.temporal_parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        assert not torch.allclose(tuned.decode(latent), image.decode(latent), atol=1e-3)
+        one = latent[:, :, :1]
+        assert torch.equal(tuned.decode(one), image.decode(one))
+        assert torch.equal(tuned.encode(video()), image.encode(video()))
+
+
+def test_training_the_temporal_decoder_moves_nothing_else() -> None:
+    tuned, x = vae(temporal=True), video()
+    temporal = {id(parameter) for parameter in tuned.temporal_parameters()}
+    before = {name: parameter.clone() for name, parameter in tuned.named_parameters()}
+    optimiser = torch.optim.AdamW(tuned.temporal_parameters(), lr=0.01)
+    for _ in range(3):
+        optimiser.zero_grad()
+        (tuned.decode(tuned.encode(x)) - x).square().mean().backward()
+        optimiser.step()
+    for name, parameter in tuned.named_parameters():
+        assert torch.equal(parameter, before[name]) != (id(parameter) in temporal), name
+
+
+def test_scaling_is_inside() -> None:
+    made, x = vae(), video()
+    with torch.no_grad():
+        plain, pixels = made.encode(x), made.decode(made.encode(x))
+        made.mean.copy_(torch.tensor([0.5, -1.0, 2.0, 0.0]))
+        made.std.copy_(torch.tensor([2.0, 0.5, 5.0, 1.0]))
+        scaled = made.encode(x)
+        expected = (plain - made.mean[:, None, None, None]) / made.std[:, None, None, None]
+        torch.testing.assert_close(scaled, expected)
+        torch.testing.assert_close(made.decode(scaled), pixels, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(made.posterior(x)[0], plain, rtol=0, atol=0)
+
+
+def test_config_rebuilds_the_network() -> None:
+    made = vae(temporal=True)
+    again = FrameVAE(**json.loads(json.dumps(made.config)))
+    again.load_state_dict(made.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again.encode(video()), made.encode(video()))
+
+
+def test_bf16_is_close() -> None:
+    made, x = vae(temporal=True), video()
+    with torch.no_grad():
+        exact = made.decode(made.encode(x))
+        half = made.bfloat16()
+        out = half.decode(half.encode(x))
+    assert out.dtype == torch.float32
+    assert (out - exact).norm() / exact.norm() < 0.05
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match="norm_groups=3 does not divide a level's width of 8"):
+        vae(norm_groups=3)
+    with pytest.raises(ValueError, match="frames are 16x22; height and width must be multiples of 4"):
+        vae().encode(video()[..., :22])
