@@ -105,6 +105,17 @@ def first(count: int) -> Which:
     return lambda frames, rng: (torch.arange(frames) < count).expand(len(rng), frames)
 
 
+def some_first(frames: int, groups: Groups | None, rate: float, rng: Rng) -> Bool[Tensor, "b t"]:
+    """Which frames are known: with probability ``rate`` the first few of a sample's first clip, never all of it.
+
+    What a stage is trained with that shall continue videos and animate images (see ``diffusion.guidance.hold``).
+    """
+    chosen, share = rand(rng, 2).unbind(1)
+    first = torch.full((len(rng),), frames) if groups is None else (groups == groups[:, :1]).sum(1).cpu()
+    count = torch.where(chosen < rate, 1 + (share * (first - 1)).long(), 0).clamp(max=first - 1)
+    return torch.arange(frames) < count[:, None]
+
+
 def resize(video: Video, height: int, width: int) -> Float[Tensor, "b c t {height} {width}"]:
     """Bilinear, antialiased when shrinking, frame by frame."""
     if video.shape[-2:] == (height, width):

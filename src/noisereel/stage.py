@@ -7,14 +7,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Bool
+from torch import Tensor, nn
 
-from noisereel.conditioning import drop_captions
-from noisereel.diffusion.guidance import Guide, cfg, reconstruct
+from noisereel.codecs.clips import encode_clips
+from noisereel.conditioning import drop_captions, some_first
+from noisereel.diffusion.guidance import Guide, cfg, hold, reconstruct
 from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.samplers import Sampler, ancestral
 from noisereel.diffusion.times import ladder
-from noisereel.types import Backbone, Batch, Codec, Cond, Given, Hint, Known, Latent, Loss, Rng, Step, TextEncoder, Video, randn
+from noisereel.types import (
+    Backbone,
+    Batch,
+    Codec,
+    Cond,
+    Given,
+    Groups,
+    Hint,
+    Known,
+    Latent,
+    Loss,
+    Rng,
+    Step,
+    TextEncoder,
+    Video,
+    randn,
+)
 
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -37,7 +55,8 @@ class Stage:
     sampler: Sampler = field(default_factory=lambda: ancestral(gamma=0.3))
     steps: int = 64
     caption_dropout: float = 0.1
-    reconstruction: float = 2.0  # weight of reconstruction guidance where frames are known
+    prefixes: float = 0.0  # how often training shows the first latent frames of a clip clean; if ever, sampling holds them so
+    reconstruction: float = 2.0  # else the weight of reconstruction guidance where frames are known
 
     def __post_init__(self) -> None:
         if self.steps < 1:  # found now, not by the first preview of a long training run
@@ -45,14 +64,15 @@ class Stage:
 
     def loss(self, batch: Batch, rng: Rng) -> Loss:
         """The training loss of a batch: encode, drop captions, condition, and measure the denoising error."""
-        x0 = self._encode(batch.video)
-        losses = self.diffusion.loss(self.net, x0, self._condition(batch, self.caption_dropout, rng), rng)
-        return Loss(total=losses.mean())
+        x0, groups = self._encode(batch)
+        cond = self._condition(batch, groups, self.caption_dropout, rng)
+        known = some_first(x0.shape[2], groups, self.prefixes, rng).to(x0.device) if self.prefixes else None
+        return Loss(total=self.diffusion.loss(self.net, x0, cond, rng, known).mean())
 
     def validate(self, batch: Batch, rng: Rng) -> dict[str, float]:
         """The held-out loss at five noise levels, with captions."""
-        x0 = self._encode(batch.video)
-        cond = self._condition(batch, 0.0, rng)
+        x0, groups = self._encode(batch)
+        cond = self._condition(batch, groups, 0.0, rng)
         times = {f"loss@{time:g}": torch.full((len(x0),), time, device=x0.device) for time in VALIDATION_TIMES}
         with torch.no_grad():
             return {name: float(self.diffusion.loss_at(self.net, x0, cond, t, rng).mean()) for name, t in times.items()}
@@ -82,7 +102,8 @@ class Stage:
             negative: what guidance leans away from; no caption by default.
             shape: frames, height, width in pixels; the size trained for by default.
             noise: the noise to start from, in latents, instead of drawing it.
-            known: frames the video must contain; the rest is made to fit (reconstruction guidance, VDM section 3.1).
+            known: frames the video must contain; the rest is made to fit (by reconstruction guidance, VDM section 3.1, unless
+                the stage was trained with ``prefixes``).
 
         Raises:
             ValueError: a shape the codec cannot take, or a missing ``previous``.
@@ -90,10 +111,13 @@ class Stage:
         hint = self._hint(previous, rng)
         text = Cond(text=self.text(list(prompts)), fps=self._rates(len(prompts)), hint=hint)
         null = Cond(text=self.text(list(negative or [None] * len(prompts))), fps=text.fps, hint=hint)
-        denoiser = self.guide(self.diffusion.denoiser(self.net, text), self.diffusion.denoiser(self.net, null))
-        if known is not None:
-            clean = self._encode(known.video)
-            mask = known.frames[None, None, :, None, None].to(clean.device)
+        denoisers = [self.diffusion.denoiser(self.net, cond) for cond in (text, null)]
+        if known is not None and self.prefixes:
+            denoisers = [hold(denoiser, *self._known(known)) for denoiser in denoisers]
+        denoiser = self.guide(*denoisers)
+        if known is not None and not self.prefixes:
+            clean, frames = self._known(known)
+            mask = frames[None, None, :, None, None]
             denoiser = reconstruct(denoiser, self.diffusion.schedule, clean, mask, self.reconstruction, rng)
         start = self._start(shape or self.shape, noise, rng)
         return self.sampler(denoiser, start, ladder(self.diffusion.schedule, self.steps), rng)
@@ -115,43 +139,51 @@ class Stage:
         Raises:
             ValueError: a size of zero, or one the codec's stride does not divide; says which sizes would do.
         """
-        strides = self.legal_multiples()
-        for name, size, stride in zip(("frames", "height", "width"), shape, strides, strict=True):
-            if size < 1 or size % stride:
-                below, above = size // stride * stride, (max(size, 0) // stride + 1) * stride
-                near = f"{below} or {above}" if below > 0 else f"{above}"
-                legal = f"a multiple of {stride}, such as {near}" if stride > 1 else "1 or more"
-                raise ValueError(f"{name} {size} will not do: this model takes {legal}")
-        frames, height, width = (size // stride for size, stride in zip(shape, self.codec.stride, strict=True))
+        leads, strides = (self.codec.lead, 0, 0), self.codec.stride
+        for name, size, multiple, lead in zip(("frames", "height", "width"), shape, self.legal_multiples(), leads, strict=True):
+            if size < 1 or (size - lead) % multiple:
+                raise ValueError(f"{name} {size} will not do: this model takes {legal(size, multiple, lead)}")
+        frames, height, width = (lead + (size - lead) // by for size, by, lead in zip(shape, strides, leads, strict=True))
         return self.codec.channels, frames, height, width
 
     def legal_multiples(self) -> tuple[int, int, int]:
-        """Frames, height and width of a video are multiples of these: the codec's stride times the network's."""
+        """What frames (after the codec's lead), height and width are multiples of: the codec's stride times the network's."""
         time, height, width = self.codec.stride
         space = getattr(self.net, "multiple", 1)  # of a network that halves its input again and again
         return time, height * space, width * space
 
     @property
     def device(self) -> torch.device:
-        return next(self.parts()["unet"].parameters()).device
+        assert isinstance(self.net, nn.Module)
+        return next(self.net.parameters()).device
 
     def parts(self) -> dict[str, nn.Module]:
         """The modules that hold weights, under the names their folders have in a diffusers checkpoint."""
-        named = {"unet": self.net, "text_encoder": self.text, "vae": self.codec}
+        named = {getattr(self.net, "folder", "unet"): self.net, "text_encoder": self.text, "vae": self.codec}
         return {name: part for name, part in named.items() if isinstance(part, nn.Module)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Everything that asks for a gradient, in one group."""
         return [{"params": [p for part in self.parts().values() for p in part.parameters() if p.requires_grad]}]
 
-    def _encode(self, video: Video) -> Latent:
+    def _encode(self, batch: Batch) -> tuple[Latent, Groups | None]:
+        """The batch in latents, and which clip each latent frame belongs to."""
+        if batch.encoded:
+            return batch.video, batch.groups
         with torch.no_grad():
-            return self.codec.encode(video)
+            return encode_clips(self.codec, batch.video, batch.groups)
 
-    def _condition(self, batch: Batch, dropout: float, rng: Rng) -> Cond:
+    def _condition(self, batch: Batch, groups: Groups | None, dropout: float, rng: Rng) -> Cond:
         captions = drop_captions(batch.captions, batch.groups, dropout, rng)
         hint = None if self.given is None else self.given.from_clip(batch.video, rng)
-        return Cond(text=self.text(captions), fps=batch.fps, groups=batch.groups, hint=hint)
+        return Cond(text=self.text(captions), fps=batch.fps, groups=groups, hint=hint)
+
+    def _known(self, known: Known) -> tuple[Latent, Bool[Tensor, t]]:
+        """What is known in latents: the latent frames all of whose frames are known."""
+        lead, stride = self.codec.lead, self.codec.stride[0]
+        later = known.frames[lead:].unflatten(0, (-1, stride)).all(1)
+        clean = self.codec.encode(known.video)
+        return clean, torch.cat([known.frames[:lead], later]).to(clean.device)
 
     def _hint(self, previous: Video | None, rng: Rng) -> Hint | None:
         if self.given is None:
@@ -171,3 +203,12 @@ class Stage:
 
     def _rates(self, count: int) -> torch.Tensor:
         return torch.full((count,), self.fps, device=self.device)
+
+
+def legal(size: int, multiple: int, lead: int) -> str:
+    """The sizes a model takes, in words, with those nearest to ``size``."""
+    if multiple == 1:
+        return "1 or more"
+    below = lead + (size - lead) // multiple * multiple
+    near = f"{below} or {below + multiple}" if below > 0 else f"{lead or multiple}"
+    return f"{f'{lead} and ' if lead else ''}a multiple of {multiple}, such as {near}"

@@ -20,12 +20,13 @@ from torch import Generator, Tensor, nn
 Video = Float[Tensor, "b c t h w"]  # pixels in [-1, 1], or latents of about unit variance
 Latent = Float[Tensor, "b z _ _ _"]  # a video as a codec holds it, of another size than the video beside it
 Time = Float[Tensor, "b"]  # 0 clean .. 1 noise
+Times = Time | Float[Tensor, "b t"]  # of a whole sample, or of each of its frames: 0 for a frame that is known
 Groups = Int[Tensor, "b t"]  # which clip a frame belongs to; its row in Text and fps
 
 # One CPU generator for each sample: what is drawn for a sample depends on nothing but its own generator.
 Rng = Sequence[Generator]
 
-Denoiser = Callable[[Video, Time], Video]  # noisy x at time t -> estimate of clean x
+Denoiser = Callable[[Video, Times], Video]  # noisy x at time t -> estimate of clean x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,7 @@ class Batch:
     fps: Float[Tensor, n]
     groups: Groups | None = None
     index: tuple[int, ...] = ()  # b; the samples' numbers in their source, to name a batch that went wrong
+    encoded: bool = False  # ``video`` holds what the codec makes of it: latents kept from an earlier pass
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -126,7 +128,7 @@ class Backbone(Protocol):
 
     blocks: nn.ModuleList  # what compile, sharding and caching wrap
 
-    def __call__(self, x: Video, t: Time, cond: Cond) -> Video: ...
+    def __call__(self, x: Video, t: Times, cond: Cond) -> Video: ...
 
     def temporal_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that mix frames: what is trained when an image network becomes a video network."""
@@ -143,6 +145,14 @@ class Codec(Protocol):
     @property
     def stride(self) -> tuple[int, int, int]:
         """How many frames, rows and columns of the video one position of the latent stands for."""
+        ...
+
+    @property
+    def lead(self) -> int:
+        """How many first frames have a latent frame of their own.
+
+        1 for a causal codec, whose first frame is an image: ``1 + k * stride[0]`` frames make ``1 + k`` latent ones; else 0.
+        """
         ...
 
     def encode(self, video: Video) -> Latent: ...

@@ -30,6 +30,10 @@ class Pixels:
     def stride(self) -> tuple[int, int, int]:
         return (1, self.patch, self.patch)
 
+    @property
+    def lead(self) -> int:
+        return 0
+
     def encode(self, video: Video) -> Latent:
         height, width = video.shape[-2:]
         if height % self.patch or width % self.patch:

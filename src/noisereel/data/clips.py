@@ -17,9 +17,10 @@ Pool = Literal["captioned_video", "captioned_image", "unlabelled_video"]
 class Clip:
     """One video (an image is a one-frame video) and what is known about it."""
 
-    video: Float[Tensor, "c t h w"]  # float32 in [-1, 1]
+    video: Float[Tensor, "c t h w"]  # float32 in [-1, 1], or latents
     caption: str | None
-    fps: float  # frames per second
+    fps: float  # frames per second, of the pixels
+    encoded: bool = False  # ``video`` holds latents
 
 
 @runtime_checkable

@@ -66,6 +66,7 @@ class Mix:
             fps=torch.tensor([float(clip.fps) for clip in clips]),
             groups=_groups(rows) if self.images_per_clip else None,
             index=index,
+            encoded=clips[0].encoded,
         )
 
     def _appended(self, number: int) -> list[Clip]:

@@ -156,6 +156,19 @@ Mask = Bool[Tensor, "#b 1 #t #h #w"]  # True where the clean video is known
 Operator = Callable[[Video], Tensor]  # linear, differentiable: what is known of a clean video
 
 
+def hold(denoiser: Denoiser, clean: Video, known: Bool[Tensor, t]) -> Denoiser:
+    """Let a network that was trained with known frames at time 0 see those of ``clean``, and keep them.
+
+    One network continues, animates and interpolates so, without extra channels (Chen et al. 2024, diffusion forcing).
+    """
+
+    def denoise(x: Video, t: Time) -> Video:
+        seen = torch.where(known[:, None, None], clean, x)
+        return torch.where(known[:, None, None], clean, denoiser(seen, t[:, None].masked_fill(known, 0)))
+
+    return denoise
+
+
 def reconstruct(
     denoiser: Denoiser, schedule: Schedule, known: Tensor, seen: Mask | Operator, weight: float, rng: Rng
 ) -> Denoiser:

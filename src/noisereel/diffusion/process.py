@@ -8,16 +8,16 @@ from typing import Literal
 
 import torch
 from einops import reduce
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from noisereel.diffusion.schedules import Schedule, spread
 from noisereel.diffusion.targets import PREDICTS as PREDICTS
 from noisereel.diffusion.targets import Predicts as Predicts
 from noisereel.diffusion.times import DrawTime, Weight, one, uniform
-from noisereel.types import Cond, Denoiser, Rng, Time, Video, randn
+from noisereel.types import Cond, Denoiser, Rng, Times, Video, randn
 
-Network = Callable[[Video, Time, Cond], Video]  # noisy video, what it is told of the noise, conditions -> prediction
+Network = Callable[[Video, Times, Cond], Video]  # noisy video, what it is told of the noise, conditions -> prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +39,17 @@ class Diffusion:
                 f"eps says nothing about the video at t = 1, where {self.schedule} leaves no signal; predict v, x0 or flow"
             )
 
-    def noise(self, x0: Video, t: Time, eps: Video) -> Video:
+    def noise(self, x0: Video, t: Times, eps: Video) -> Video:
         """``x0`` noised to time ``t``."""
         level = spread(self.schedule(t))
         return level.alpha * x0 + level.sigma * eps
 
-    def target(self, x0: Video, eps: Video, t: Time) -> Video:
+    def target(self, x0: Video, eps: Video, t: Times) -> Video:
         """What the network should answer."""
         a, b = PREDICTS[self.predicts](spread(self.schedule(t)))
         return a * x0 + b * eps
 
-    def clean(self, x: Video, out: Video, t: Time) -> Video:
+    def clean(self, x: Video, out: Video, t: Times) -> Video:
         """The clean video that the answer ``out`` at noisy ``x`` stands for.
 
         Solves x = alpha * x0 + sigma * eps, out = a * x0 + b * eps for x0.
@@ -63,28 +63,37 @@ class Diffusion:
         of_out = torch.where(noiseless, 0.0, -level.sigma / determinant)
         return of_x * x + of_out * out
 
-    def loss(self, net: Network, x0: Video, cond: Cond, rng: Rng) -> Float[Tensor, "b"]:
-        """The weighted squared error of each sample at times and with noise drawn from its own generator."""
-        return self.loss_at(net, x0, cond, self.draw(rng), rng)
+    def loss(
+        self, net: Network, x0: Video, cond: Cond, rng: Rng, known: Bool[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b"]:
+        """The weighted squared error of each sample at times and with noise drawn from its own generator.
 
-    def loss_at(self, net: Network, x0: Video, cond: Cond, t: Time, rng: Rng) -> Float[Tensor, "b"]:
-        """The same at given times."""
+        ``known`` frames are shown as they are, at time 0, and asked nothing about.
+        """
+        t = self.draw(rng)
+        return self.loss_at(net, x0, cond, t if known is None else t[:, None].masked_fill(known, 0), rng)
+
+    def loss_at(self, net: Network, x0: Video, cond: Cond, t: Times, rng: Rng) -> Float[Tensor, "b"]:
+        """The same at given times; of times for each frame, those that are 0 say which frames are known."""
         t = t.to(x0.device)
         eps = randn(rng, *x0.shape[1:]) if x0.device.type == "cpu" else noise_on_device(x0, rng)
         out = net(self.noise(x0, t, eps), self.tell(t), cond)
         error = out.float() - self.target(x0, eps, t).float()
-        mean = reduce(error**2, "b c t h w -> b", "mean")
-        return self.weight(self.schedule(t), self.predicts) * mean
+        weight = self.weight(self.schedule(t), self.predicts)
+        if t.ndim == 1:
+            return weight * reduce(error**2, "b c t h w -> b", "mean")
+        asked = weight * (t > 0)
+        return (asked * reduce(error**2, "b c t h w -> b t", "mean")).sum(1) / (t > 0).sum(1).clamp(min=1)
 
     def denoiser(self, net: Network, cond: Cond) -> Denoiser:
         """The network as an estimate of the clean video, in float32."""
 
-        def denoise(x: Video, t: Time) -> Video:
+        def denoise(x: Video, t: Times) -> Video:
             return self.clean(x, net(x, self.tell(t), cond).float(), t)
 
         return denoise
 
-    def tell(self, t: Time) -> Time:
+    def tell(self, t: Times) -> Times:
         """The number the network is given for time ``t``, in [0, 1] and rising with the noise."""
         if self.tells == "time":
             return t

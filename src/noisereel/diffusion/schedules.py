@@ -37,11 +37,9 @@ def snr_shift(s: float) -> float:
 
 
 def spread(level: Level) -> Level:
-    """The level of each sample, shaped to multiply a video."""
-    return Level(
-        alpha=rearrange(level.alpha, "b -> b 1 1 1 1"),
-        sigma=rearrange(level.sigma, "b -> b 1 1 1 1"),
-    )
+    """The level of each sample, or of each frame of each sample, shaped to multiply a video."""
+    shape = "b -> b 1 1 1 1" if level.alpha.ndim == 1 else "b t -> b 1 t 1 1"
+    return Level(alpha=rearrange(level.alpha, shape), sigma=rearrange(level.sigma, shape))
 
 
 @dataclass(frozen=True, kw_only=True)
