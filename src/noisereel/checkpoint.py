@@ -91,7 +91,7 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     _settle(folder)
     if not folder.is_dir():
         raise ValueError(f"there is no checkpoint folder {folder}: name a folder that holds {INDEX}")
-    _refuse_pickles(folder / INDEX)
+    refuse_pickles(folder / INDEX)
     return read_json(folder / INDEX)
 
 
@@ -175,7 +175,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is missing or not whole.
     """
-    _refuse_pickles(path)
+    refuse_pickles(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -249,7 +249,7 @@ def _shipped(tensors: Mapping[str, Tensor], dtype: torch.dtype | None, name: str
     return cast
 
 
-def _refuse_pickles(wanted: Path) -> None:
+def refuse_pickles(wanted: Path) -> None:
     """Explain a missing file, and name the pickle that lies in its place."""
     if wanted.is_file():
         return
