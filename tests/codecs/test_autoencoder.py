@@ -1,0 +1,172 @@
+"""An autoencoder learns to reproduce clips, leaves latents of unit variance, and says truly how well it does."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noisereel import checkpoint
+from noisereel.codecs.autoencoder import MOMENTUM, Autoencoder, follow, of_equal_length
+from noisereel.trainer import Phase, Trainer
+from noisereel.types import Batch, generators, rand
+
+
+class TinyVae(nn.Module):
+    """Every 2x2 pixels of a frame become one position; the decoder mixes frames by a layer that is zero at birth."""
+
+    channels, stride, lead = 6, (1, 2, 2), 0
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Conv3d(3, 12, (1, 2, 2), stride=(1, 2, 2))
+        self.inner = nn.Conv3d(6, 24, 1)
+        self.temporal = nn.Conv3d(24, 24, (3, 1, 1), padding=(1, 0, 0))
+        self.out = nn.ConvTranspose3d(24, 3, (1, 2, 2), stride=(1, 2, 2))
+        nn.init.zeros_(self.temporal.weight)
+        nn.init.zeros_(self.temporal.bias)
+        self.register_buffer("mean", torch.zeros(6))
+        self.register_buffer("std", torch.ones(6))
+        self.seen: list[tuple[int, ...]] = []
+
+    def posterior(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen.append(tuple(video.shape))
+        mean, logvar = self.encoder(video).chunk(2, dim=1)
+        return mean, logvar - 4
+
+    def decode_raw(self, latent: Tensor) -> Tensor:
+        h = torch.tanh(self.inner(latent))
+        return self.out(h + self.temporal(h))
+
+    def encode(self, video: Tensor) -> Tensor:
+        return (self.posterior(video)[0] - self.mean[:, None, None, None]) / self.std[:, None, None, None]
+
+
+def smooth(count: int, frames: int = 5, seed: int = 0) -> Tensor:
+    """Clips of moving colour gradients in [-1, 1]."""
+    rates = rand(generators(seed, range(count)), 3, 3) * 4 - 2
+    t, y, x = torch.meshgrid(torch.linspace(0, 1, frames), *[torch.linspace(-1, 1, 8)] * 2, indexing="ij")
+    return torch.sin(torch.einsum("bca,athw->bcthw", rates, torch.stack([t, y, x])) + rates.sum(-1)[..., None, None, None])
+
+
+def batch_of(video: Tensor, groups: Tensor | None = None) -> Batch:
+    clips = len(video) if groups is None else int(groups.max()) + 1
+    return Batch(video=video, captions=[None] * clips, fps=torch.full((clips,), 8.0), groups=groups)
+
+
+def phase(target: Autoencoder, **changes: object) -> Phase:
+    values: dict[str, object] = dict(name="vae", target=target, data=lambda draw: batch_of(smooth(4)), clips=1200)
+    values |= dict(learning_rate=2e-2, decay="cosine", ema=60, held_out=batch_of(smooth(4)))
+    return Phase(**values | changes)
+
+
+def test_four_clips_are_learned_and_their_latents_have_unit_variance(tmp_path: Path) -> None:
+    vae = TinyVae()
+    target = Autoencoder(vae=vae, shown=smooth(2))
+    before = target.validate(batch_of(smooth(4)), generators(0, range(4)))
+    trainer = Trainer(phase(target), tmp_path)
+    for progress in trainer.run():
+        assert set(progress.parts) == {"l1", "kl"}
+    trainer.adopt_average()
+    after = target.validate(batch_of(smooth(4)), generators(0, range(4)))
+    assert after["l1"] < before["l1"] / 10
+    assert after["psnr"] > 30
+    assert after["flicker"] == pytest.approx(1, abs=0.1)
+    latents = vae.encode(smooth(4))
+    assert latents.mean((0, 2, 3, 4)).abs().max() < 0.1
+    assert latents.var((0, 2, 3, 4), correction=0).sub(1).abs().max() < 0.1
+    trainer.export(tmp_path / "model", {})
+    fresh = TinyVae()
+    checkpoint.load(tmp_path / "model", {"vae": fresh})
+    assert torch.equal(fresh.encode(smooth(4)), latents)
+
+
+def test_the_scale_is_the_weighted_mixture_of_all_batches() -> None:
+    vae = TinyVae()
+    history = [rand(generators(7, range(3 * n, 3 * n + 3)), 6, 2, 3, 3) * (n + 1) - n for n in range(5)]
+    for latents in history:
+        follow(vae, [latents[:1].requires_grad_(), latents[1:, :, :1]])
+        assert not vae.mean.requires_grad
+    # what was there at the start, N(0, 1), then the numbers of each batch: an ever smaller share the older it is
+    rows = [torch.cat([x[:1].flatten(2).movedim(1, 0).flatten(1), x[1:, :, :1].movedim(1, 0).flatten(1)], 1) for x in history]
+    shares = [MOMENTUM * (1 - MOMENTUM) ** (4 - n) for n in range(5)]
+    mean = sum(share * x.mean(1) for share, x in zip(shares, rows, strict=True))
+    square = (1 - MOMENTUM) ** 5 + sum(share * x.square().mean(1) for share, x in zip(shares, rows, strict=True))
+    torch.testing.assert_close(vae.mean, mean)
+    torch.testing.assert_close(vae.std, (square - mean**2).sqrt())
+
+
+def test_in_the_limit_the_scale_is_that_of_the_batch() -> None:
+    vae, latents = TinyVae(), torch.randn(2, 6, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.1 + 5
+    latents.requires_grad_()
+    for _ in range(600):
+        follow(vae, [latents])
+    torch.testing.assert_close(vae.mean, latents.detach().mean((0, 2, 3, 4)))
+    torch.testing.assert_close(vae.std, latents.detach().std((0, 2, 3, 4), correction=0), rtol=1e-4, atol=0)
+
+
+def test_validation_and_a_frozen_encoder_leave_the_scale_alone() -> None:
+    vae = TinyVae()
+    target, batch, rng = Autoencoder(vae=vae, shown=smooth(2)), batch_of(smooth(2)), generators(0, range(2))
+    target.validate(batch, rng)
+    target.preview(["a", "b"], rng)
+    vae.encoder.requires_grad_(False)
+    target.loss(batch, rng)
+    assert torch.equal(vae.mean, torch.zeros(6))
+    assert torch.equal(vae.std, torch.ones(6))
+    vae.encoder.requires_grad_(True)
+    target.loss(batch, rng)
+    assert not torch.equal(vae.std, torch.ones(6))
+
+
+def test_clips_of_a_sample_are_coded_apart() -> None:
+    vae, video = TinyVae(), smooth(2, frames=7)
+    nn.init.normal_(vae.temporal.weight)
+    groups = torch.tensor([[0, 0, 0, 0, 0, 1, 2], [3, 3, 3, 3, 3, 4, 5]])
+    batch = batch_of(video, groups)
+    stacks = list(of_equal_length(batch, generators(0, range(2))))
+    assert [tuple(clips.shape) for clips, _ in stacks] == [(2, 3, 5, 8, 8), (4, 3, 1, 8, 8)]
+    assert torch.equal(stacks[1][0], torch.cat([video[:, :, 5:6], video[:, :, 6:7]]))
+    target = Autoencoder(vae=vae, shown=video)
+    joint = target.loss(batch, generators(0, range(2)))
+    assert vae.seen == [(2, 3, 5, 8, 8), (4, 3, 1, 8, 8)]
+    rng = generators(0, range(2))  # each sample's noise goes on from its clip to its images
+    apart = [target.loss(batch_of(clips), rng * (len(clips) // 2)).total for clips, _ in stacks]
+    torch.testing.assert_close(joint.total, (5 * apart[0] + 2 * apart[1]) / 7)
+
+
+def test_a_sample_draws_its_own_noise() -> None:
+    target, video = Autoencoder(vae=TinyVae(), shown=smooth(1)), smooth(3)
+    together = target.loss(batch_of(video), generators(0, range(3))).total
+    alone = [target.loss(batch_of(video[i : i + 1]), generators(0, [i])).total for i in range(3)]
+    torch.testing.assert_close(together, torch.stack(alone).mean())
+
+
+def test_previews_show_the_truth_on_the_left() -> None:
+    clips = smooth(3)
+    shown = Autoencoder(vae=TinyVae(), shown=clips).preview(["one", "two"], generators(0, range(2)))
+    assert shown.shape == (2, 3, 5, 8, 16)
+    assert torch.equal(shown[..., :8], clips[:2])
+    assert shown.abs().max() <= 1
+
+
+def test_validation_of_what_is_known() -> None:
+    class Mean(TinyVae):
+        """Reproduces every clip at half its contrast."""
+
+        def posterior(self, video: Tensor) -> tuple[Tensor, Tensor]:
+            return video, torch.zeros_like(video)
+
+        def decode_raw(self, latent: Tensor) -> Tensor:
+            return latent / 2
+
+    video = smooth(11)  # more than are decoded at once
+    found = Autoencoder(vae=Mean(), shown=video).validate(batch_of(video), generators(0, range(11)))
+    assert found["flicker"] == pytest.approx(0.5)
+    assert found["l1"] == pytest.approx(float(video.abs().mean()) / 2)
+    assert found["kl"] == pytest.approx(float(video.square().mean()) / 2)
+    assert found["psnr"] == pytest.approx(float((10 * (4 / (video / 2).square().mean((1, 2, 3, 4))).log10()).mean()))
+    assert "flicker" not in Autoencoder(vae=Mean(), shown=video).validate(batch_of(video[:, :, :1]), generators(0, range(11)))
