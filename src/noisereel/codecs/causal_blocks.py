@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from noisereel.codecs.causal import CausalConv, Chunk, FrameConv, Maps, NewMaps, Past, conv3d
-
+from noisereel.codecs.pixel_norm import PixelNorm
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -20,18 +20,6 @@ def zero(module: AnyModule) -> AnyModule:
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
-
-
-class PixelNorm(nn.Module):
-    """RMS normalisation over the channels of each pixel, so that neither frames nor places mix; then an optional SiLU."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Maps, chunk: Chunk, silu: bool = True) -> Maps:
-        y = F.rms_norm(x.movedim(1, -1), x.shape[1:2], self.gain.to(x.dtype), eps=1e-12).movedim(-1, 1)
-        return F.silu(y, inplace=not torch.is_grad_enabled()) if silu else y
 
 
 class ResBlock(nn.Module):

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisereel.codecs.causal import CausalConv, Chain, Chunk, Maps, NewMaps, Past
-from noisereel.codecs.causal_blocks import Down, FrameAttention, PixelNorm, ResBlock, Up
+from noisereel.codecs.causal_blocks import Down, FrameAttention, ResBlock, Up
+from noisereel.codecs.pixel_norm import PixelNorm
 from noisereel.types import Latent, Video
 
 Moments = Float[Tensor, "b z new_t new_h new_w"]
