@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from noisereel.nets.layers import Context, Maps, zero
@@ -37,7 +37,7 @@ def rotate(x: Float[Tensor, "... d"], angles: Float[Tensor, "... half"]) -> Floa
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def rotary_angles(positions: Int[Tensor, "*n"], width: int, period: float = 10_000.0) -> Float[Tensor, "*n half"]:
+def rotary_angles(positions: Num[Tensor, "*n"], width: int, period: float = 10_000.0) -> Float[Tensor, "*n half"]:
     """The angles of ``rotate`` for heads of ``width`` along one axis."""
     half = width // 2
     frequencies = period ** (-torch.arange(half, device=positions.device, dtype=torch.float32) / half)

@@ -1,0 +1,263 @@
+"""The spacetime diffusion transformer of Sora, CogVideoX and Wan (system 5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from noisereel.nets.attention import rotary_angles
+from noisereel.nets.clip import Clip, all_spans, parts_of
+from noisereel.nets.layers import Embedding, ScalarEmbedding, zero
+from noisereel.nets.modulation import Modulation, modulate
+from noisereel.nets.tokens import Patch, coordinates, grid_of, patchify, unpatchify
+from noisereel.nets.transformer import QK_NORMS, Block, Context, Rotation, SelfAttention
+from noisereel.types import Cond, Times, Video
+
+SCALARS = {"fps": 10.0, "hint_noise": 1000.0}  # what brings each to the 0..1000 of its sinusoids
+
+CHOICES = {
+    "text": ("joint", "cross"),
+    "modulation": ("block", "shared"),
+    "positions": ("rope",),
+    "qk_norm": QK_NORMS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """The arguments of ``DiT``, which says what they mean."""
+
+    channels: int = 16
+    hint_channels: int = 0
+    width: int = 256
+    depth: int = 8
+    heads: int = 4
+    patch: Patch = (1, 2, 2)
+    text: str = "joint"
+    text_dim: int = 0
+    text_mask: bool = True
+    pooled_dim: int = 0
+    scalars: Sequence[str] = ()
+    modulation: str = "block"
+    embed_width: int = 0
+    time_width: int = 256
+    inner_width: int = 0
+    positions: str = "rope"
+    axes: Sequence[int] = ()
+    qk_norm: str = "rms"
+    norm_affine: bool = False
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
+        if unknown := set(self.scalars) - set(SCALARS):
+            raise ValueError(f"scalars has {', '.join(sorted(unknown))}; known are {', '.join(SCALARS)}")
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width={self.width} does not split into {self.heads} heads of an even width")
+        if len(self.patch) != 3:
+            raise ValueError(f"patch is {tuple(self.patch)}; it needs three sizes: frames, rows, columns")
+        if sum(self.split) != self.width // self.heads or any(part % 2 for part in self.split):
+            raise ValueError(f"axes is {tuple(self.axes)}; it needs three even widths that make {self.width // self.heads}")
+        if self.modulation == "shared" and self.embed != self.width:
+            raise ValueError(f"modulation='shared' needs an embed_width of {self.width}, not {self.embed}")
+
+    @property
+    def embed(self) -> int:
+        """Width of the conditioning embedding."""
+        return self.embed_width or self.width
+
+    @property
+    def split(self) -> tuple[int, ...]:
+        """How much of a head turns with time, rows and columns."""
+        head = self.width // self.heads
+        return tuple(self.axes) or (head - 4 * (head // 6), 2 * (head // 6), 2 * (head // 6))
+
+
+class DiT(nn.Module):
+    """A transformer over the patches of a video, in space and time at once; at birth it gives 0, its blocks what they get.
+
+    Args (keywords only; ``DiT(**net.config)`` builds the same network):
+        channels: of the video, in and out.
+        hint_channels: extra input channels that ``Cond.hint`` brings; the network ignores them at birth.
+        width: of the tokens; ``heads`` divides it.
+        depth: how many blocks.
+        patch: frames, rows and columns of the video that make one token.
+        text: "joint" puts text tokens into the sequence before the video's, with a modulation of their own (CogVideoX);
+            "cross" lets every block attend to them (Wan).
+        text_dim: width of the text tokens; 0 for none.
+        text_mask: padding of the text is not looked at; the published CogVideoX and Wan look at it.
+        pooled_dim: width of the pooled text that joins the time embedding; 0 for none.
+        scalars: which of "fps" and "hint_noise" join the time embedding.
+        modulation: "block" gives every block a linear layer to scale, shift and gate with; "shared" gives the network one and
+            every block a table to add.
+        embed_width: of the time embedding; 0 for ``width``.
+        time_width: how many sinusoids the time is told in.
+        inner_width: of the feed-forward layers; 0 for ``4 * width``.
+        positions: "rope".
+        axes: how much of a head turns with time, rows and columns; about a third each if not given.
+        qk_norm: of queries and keys: "none", "layer" of each head, "rms" over all heads.
+        norm_affine: the norms have weights of their own, and there is one more before the output (CogVideoX).
+    """
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        options = DiTConfig(**config)
+        self.config = asdict(options)
+        frames, height, width = self.patch = options.patch
+        self.axes = options.split
+        self.streams = 2 if options.text == "joint" and options.text_dim else 1  # that have a modulation of their own
+        shared, wide, embed = options.modulation == "shared", options.width, options.embed
+        volume = frames * height * width
+        self.patches = nn.Linear((options.channels + options.hint_channels) * volume, wide)
+        with torch.no_grad():
+            self.patches.weight[:, options.channels * volume :] = 0
+        self.text = text_projection(options) if options.text_dim else None
+        self.time = ScalarEmbedding(options.time_width, embed, unit=1000.0)
+        self.scalars = nn.ModuleDict({name: ScalarEmbedding(embed, embed, SCALARS[name]) for name in options.scalars})
+        self.pooled = Embedding(options.pooled_dim, embed) if options.pooled_dim else None
+        self.blocks = nn.ModuleList(make_block(options) for _ in range(options.depth))
+        self.modulation = zero(nn.Linear(embed, 6 * self.streams * wide)) if shared else None
+        self.norm_final = nn.LayerNorm(wide, options.norm_eps) if options.norm_affine else nn.Identity()
+        self.norm_out = nn.LayerNorm(wide, options.norm_eps, options.norm_affine)
+        self.out_modulation = Modulation(embed, wide, 2, shared=shared)
+        self.out = zero(nn.Linear(wide, options.channels * volume))
+
+    def forward(self, x: Video, t: Times, cond: Cond) -> Video:
+        if cond.groups is None:
+            return self.packed([x], [t], [cond])[0]
+        parts = parts_of(cond.groups)
+        videos = [part.of(x) for part in parts]
+        times = [t[part.samples] if t.ndim == 1 else t[part.samples][:, part.frames] for part in parts]
+        outs = self.packed(videos, times, [part.cond(cond) for part in parts])
+        whole = torch.empty_like(x)
+        for part, out in zip(parts, outs, strict=True):
+            whole[part.samples, :, part.frames] = out
+        return whole
+
+    def packed(self, videos: Sequence[Video], times: Sequence[Times], conds: Sequence[Cond]) -> list[Video]:
+        """Several videos of any sizes in one sequence, each with its own conditions; equal to running them one by one."""
+        clips = [self._clip(x, t, cond) for x, t, cond in zip(videos, times, conds, strict=True)]
+        context = self._context(clips)
+        tokens = torch.cat([clip.tokens for clip in clips], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens, context)
+        parts = tokens.split([clip.segment.length for clip in clips], dim=1)
+        outs = [self._video(part, clip) for part, clip in zip(parts, clips, strict=True)]
+        return [out.to(x.dtype) for out, x in zip(outs, videos, strict=True)]
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of the input must be multiples of this."""
+        return math.lcm(*self.patch[1:])
+
+    def temporal_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of the attention, which mixes space and time at once."""
+        for module in self.modules():
+            if isinstance(module, SelfAttention):
+                yield from module.parameters()
+
+    def _clip(self, x: Video, t: Times, cond: Cond) -> Clip:
+        """A video and its text as tokens, and all that the blocks must know of them."""
+        grid = grid_of(x, self.patch)
+        tokens = self.patches(patchify(self._input(x, cond), self.patch))
+        rows = row_times(t, self.patch[0])
+        frames = [(grid[1] * grid[2], row) for row in range(1, rows.shape[1])]  # a row for each, where each has a time
+        clip = Clip(
+            tokens=tokens, embedding=self._embedding(rows, cond), grid=grid, spans=tuple(frames) or ((tokens.shape[1], 0),)
+        )
+        if self.text is None or cond.text is None:
+            return clip
+        some = cond.text.mask.any(-1)
+        mask = cond.text.mask if self.config["text_mask"] else torch.ones_like(cond.text.mask)
+        text = self.text(cond.text.tokens.to(tokens.dtype))
+        if self.config["text"] == "joint":
+            return replace(clip, tokens=torch.cat([text, tokens], dim=1), text_length=text.shape[1], mask=mask)
+        return replace(clip, text=text * some[:, None, None], mask=mask | ~some[:, None])
+
+    def _input(self, x: Video, cond: Cond) -> Float[Tensor, "b c_in t h w"]:
+        given = 0 if cond.hint is None else cond.hint.channels.shape[1]
+        if given != self.config["hint_channels"]:
+            raise ValueError(f"the network takes {self.config['hint_channels']} hint channels and was given {given}")
+        x = x if cond.hint is None else torch.cat([x, cond.hint.channels], dim=1)
+        return x.to(self.out.weight.dtype)
+
+    def _embedding(self, times: Float[Tensor, "b r"], cond: Cond) -> Float[Tensor, "b r e"]:
+        embedding = self.time(times.flatten()).unflatten(0, times.shape)
+        if "hint_noise" in self.scalars and cond.hint is not None and cond.hint.noise is not None:
+            embedding = embedding + self.scalars["hint_noise"](cond.hint.noise)[:, None]
+        if "fps" in self.scalars and cond.fps is not None:
+            embedding = embedding + self.scalars["fps"](cond.fps)[:, None]
+        if self.pooled is not None and cond.text is not None:
+            embedding = embedding + self.pooled(cond.text.pooled.to(self.out.weight.dtype))[:, None]
+        return embedding
+
+    def _context(self, clips: Sequence[Clip]) -> Context:
+        embedding = torch.cat([clip.embedding for clip in clips], dim=1)
+        common = None
+        if self.modulation is not None:
+            common = self.modulation(F.silu(embedding)).unflatten(-1, (-1, self.config["width"]))
+        return Context(
+            embedding=embedding,
+            common=common,
+            spans=all_spans(clips, self.streams),
+            segments=tuple(clip.segment for clip in clips),
+            rotation=self._rotation(clips),
+        )
+
+    def _rotation(self, clips: Sequence[Clip]) -> Rotation:
+        """Text does not turn: it stands at the origin, which turns nothing."""
+        device = self.out.weight.device
+        places = [F.pad(coordinates(clip.grid, device), (0, 0, clip.text_length, 0)) for clip in clips]
+        axes = zip(torch.cat(places).unbind(-1), self.axes, strict=True)
+        angles = torch.cat([rotary_angles(place, width) for place, width in axes], dim=-1)
+        return angles.cos(), angles.sin()
+
+    def _video(self, tokens: Float[Tensor, "b l d"], clip: Clip) -> Video:
+        """The way out, for the video's tokens alone."""
+        tokens = self.norm_final(tokens[:, clip.text_length :])
+        shift, scale = self.out_modulation(clip.embedding, clip.embedding[:, :, None]).unbind(2)
+        tokens = self.out(modulate(self.norm_out(tokens), shift, scale, clip.spans))
+        return unpatchify(tokens, self.patch, clip.grid)
+
+
+def text_projection(options: DiTConfig) -> nn.Module:
+    """Text tokens at the width of the network: one linear where they join the sequence, two where they are attended to."""
+    if options.text == "joint":
+        return nn.Linear(options.text_dim, options.width)
+    return nn.Sequential(
+        nn.Linear(options.text_dim, options.width), nn.GELU(approximate="tanh"), nn.Linear(options.width, options.width)
+    )
+
+
+def make_block(options: DiTConfig) -> Block:
+    return Block(
+        options.width,
+        options.heads,
+        inner=options.inner_width or 4 * options.width,
+        embed_width=options.embed,
+        text=options.text if options.text_dim else "none",
+        shared=options.modulation == "shared",
+        qk_norm=options.qk_norm,
+        affine=options.norm_affine,
+        eps=options.norm_eps,
+        image=False,
+    )
+
+
+def row_times(t: Times, frames: int) -> Float[Tensor, "b r"]:
+    """The times of the embedding's rows: of all; or, where each frame has its own, of the text and of each row of patches.
+
+    Text takes the time of the noisiest frame, and so do patches of several ``frames``.
+    """
+    if t.ndim == 1:
+        return t[:, None]
+    return torch.cat([t.amax(1, keepdim=True), t.unflatten(1, (-1, frames)).amax(-1)], dim=1)
