@@ -23,12 +23,13 @@ class Frames:
     count: int
     clip: int
     same: Bool[Tensor, "b t t"] | None = None  # True where two frames belong to one clip; only when ``clip == 0``
+    reach: int = 0  # how far in time attention looks; 0 for the whole clip
 
     @classmethod
-    def of(cls, samples: int, count: int, groups: Groups | None) -> Frames:
+    def of(cls, samples: int, count: int, groups: Groups | None, reach: int = 0) -> Frames:
         """The layout that ``Cond.groups`` describes; looks at the values of ``groups``, so it waits for the device."""
         if groups is None:
-            return cls(samples=samples, count=count, clip=count)
+            return cls(samples=samples, count=count, clip=count, reach=reach)
         if groups.shape != (samples, count):
             raise ValueError(
                 f"groups has shape {tuple(groups.shape)}; {samples} samples of {count} frames need {samples, count}"
@@ -38,8 +39,8 @@ class Frames:
         index = torch.arange(count, device=groups.device)
         usual = (index[:, None] == index) | ((index[:, None] < clip) & (index < clip))
         if bool((same == usual).all()):
-            return cls(samples=samples, count=count, clip=clip)
-        return cls(samples=samples, count=count, clip=0, same=same)
+            return cls(samples=samples, count=count, clip=clip, reach=reach)
+        return cls(samples=samples, count=count, clip=0, same=same, reach=reach)
 
     @property
     def alone(self) -> bool:
@@ -60,6 +61,25 @@ class Frames:
             return self.same.tril(-1).sum(-1)
         index = torch.arange(self.count, device=device)
         return torch.where(index < self.clip, index, 0)[None]
+
+    def visible(self, device: torch.device) -> Bool[Tensor, "#b m m"] | None:
+        """Which of the frames that mix attention may look from (rows) and at (columns); None where it may everywhere.
+
+        The m frames are the first clip's, or all of them when ``clip == 0``.
+        """
+        if not self.reach:
+            return self.same
+        positions = self.positions(device)[:, : self.clip or self.count]
+        near = (positions[:, :, None] - positions[:, None, :]).abs() <= self.reach
+        return near if self.same is None else near & self.same
+
+    def shares(self, like: Tensor) -> Float[Tensor, "#b t t"]:
+        """Rows that average over the frames of a frame's clip."""
+        same = self.same
+        if same is None:
+            index = torch.arange(self.count, device=like.device)
+            same = ((index[:, None] == index) | ((index[:, None] < self.clip) & (index < self.clip)))[None]
+        return same.to(like) / same.sum(-1, keepdim=True)
 
     def neighbours(self) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
         """The frame before and the frame after each frame in its clip, as ``index + 1``; 0 where there is none."""

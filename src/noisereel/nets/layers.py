@@ -33,6 +33,7 @@ class Context:
     embedding: Float[Tensor, "bt e"]  # of each frame: time, pooled text and scalars, after SiLU
     tokens: Float[Tensor, "s l d"] | None = None  # text; s is b, or b * t where a sample holds several clips
     mask: Bool[Tensor, "s l"] | None = None
+    hints: tuple[Float[Tensor, "bt _ _ _"], ...] = ()  # what the temporal layers of each level are given; () for nothing
 
 
 def zero(module: AnyModule) -> AnyModule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from noisereel.nets.attention import attend, rotary_angles, rotate
 from noisereel.nets.frames import Frames
 from noisereel.nets.layers import Context, Conv, Maps, NewMaps, ResBlock, sinusoid, zero
+from noisereel.nets.norm import FrameNorm
 
 Clips = Float[Tensor, "b c t p"]  # p pixels; a free view of channels-last maps
 Pixels = Float[Tensor, "b t p c"]  # likewise
@@ -88,14 +90,14 @@ class RelativePositions(nn.Module):
         self.keys = nn.Parameter(torch.randn(2 * reach + 1, width) * width**-0.5)
         self.values = nn.Parameter(torch.zeros(2 * reach + 1, width))
 
-    def attend(self, q: Rows, k: Rows, v: Rows, positions: Int[Tensor, "#b t"], same: Bool[Tensor, "b t t"] | None) -> Rows:
+    def attend(self, q: Rows, k: Rows, v: Rows, positions: Int[Tensor, "#b t"], mask: Bool[Tensor, "#b t t"] | None) -> Rows:
         """``attend`` with these positions; SDPA has no place for vectors added to the values."""
         distance = positions[:, None, :] - positions[:, :, None]
         distance = distance.clamp(-self.reach, self.reach) + self.reach
         keys, values = self.keys[distance].to(q), self.values[distance].to(q)
         logits = q @ k.mT + torch.einsum("bmid,bijd->bmij", q, keys)
-        if same is not None:
-            logits = logits.masked_fill(~same[:, None], -torch.inf)
+        if mask is not None:
+            logits = logits.masked_fill(~mask[:, None], -torch.inf)
         weights = (logits * q.shape[-1] ** -0.5).softmax(-1)
         return weights @ v + torch.einsum("bmij,bijd->bmid", weights, values)
 
@@ -103,7 +105,8 @@ class RelativePositions(nn.Module):
 class TemporalAttention(nn.Module):
     """Attention of a pixel to the same pixel of the other frames of its clip; a frame that stands alone sees itself.
 
-    ``positions`` says how it knows the order of frames: "relative" (Shaw et al. 2018), "sinusoidal" or "rotary".
+    ``positions`` says how it knows the order of frames: "relative" (Shaw et al. 2018), "sinusoidal", "rotary", or not at
+    all, "unordered".
     """
 
     def __init__(self, width: int, heads: int, positions: str) -> None:
@@ -131,7 +134,7 @@ class TemporalAttention(nn.Module):
             return self._own(v)
         length = frames.clip or frames.count
         q, k = self.to_q(y[:, :length]), self.to_k(y[:, :length])
-        out = self._attend(q, k, v[:, :length], positions[:, :length], frames.same)
+        out = self._attend(q, k, v[:, :length], positions[:, :length], frames.visible(y.device))
         return out if length == frames.count else torch.cat([out, self._own(v[:, length:])], dim=1)
 
     def _own(self, v: Pixels) -> Pixels:
@@ -141,17 +144,17 @@ class TemporalAttention(nn.Module):
         return v + self.relative.values[self.relative.reach].to(v.dtype).repeat(self.heads)
 
     def _attend(
-        self, q: Pixels, k: Pixels, v: Pixels, positions: Int[Tensor, "#b t"], same: Bool[Tensor, "b t t"] | None
+        self, q: Pixels, k: Pixels, v: Pixels, positions: Int[Tensor, "#b t"], mask: Bool[Tensor, "#b t t"] | None
     ) -> Pixels:
         # Pixels and heads are one axis of rows, in the order they have in memory: attention needs no copy.
         q, k, v = (rearrange(z, "b t p (heads d) -> b (p heads) t d", heads=self.heads) for z in (q, k, v))
         if self.relative is not None:
-            out = self.relative.attend(q, k, v, positions, same)
+            out = self.relative.attend(q, k, v, positions, mask)
         else:
             if self.positions == "rotary":
                 angles = rotary_angles(positions, q.shape[-1])[:, None]
                 q, k = rotate(q, angles), rotate(k, angles)
-            out = attend(q, k, v, None if same is None else same[:, None])
+            out = attend(q, k, v, None if mask is None else mask[:, None])
         return rearrange(out, "b (p heads) t d -> b t p (heads d)", heads=self.heads)
 
 
@@ -177,10 +180,69 @@ class Temporal(nn.Module):
 
 
 class TemporalBranch(ResBlock):
-    """The residual branch of a ``ResBlock`` whose convolutions run over time, and zero at birth like it."""
+    """The residual branch of a ``ResBlock`` whose convolutions run over time, and zero at birth like it.
 
-    def __init__(self, width: int, embed_width: int, **settings: Any) -> None:
+    On ``level`` it also sees what the temporal layers of that level are given.
+    """
+
+    def __init__(self, width: int, embed_width: int, *, level: int = 0, **settings: Any) -> None:
         super().__init__(width, width, embed_width, make_conv=TemporalConv, **settings)
+        self.level = level
 
     def forward(self, x: Maps, context: Context) -> Maps:
-        return self.branch(x, context)
+        return self.branch(x + context.hints[self.level] if context.hints else x, context)
+
+
+class DeepTemporalBranch(nn.Module):
+    """Norm, SiLU, convolution over time, four times, deaf to the noise level; zero at birth (text-to-video-sd)."""
+
+    def __init__(self, width: int, *, norm_groups: int, clip_norms: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.clip_norms = clip_norms
+        self.norms = nn.ModuleList(FrameNorm(norm_groups, width) for _ in range(4))
+        self.convs = nn.ModuleList(TemporalConv(width, width) for _ in range(4))
+        self.dropout = nn.Dropout(dropout)
+        zero(self.convs[-1])
+
+    def forward(self, x: Maps, context: Context) -> Maps:
+        for number, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
+            assert isinstance(norm, FrameNorm)
+            x = clip_norm(norm, x, context.frames, silu=True) if self.clip_norms else norm(x, silu=True)
+            x = conv(self.dropout(x) if number else x, context.frames)
+        return x
+
+
+def clip_norm(norm: FrameNorm, x: Maps, frames: Frames, silu: bool = False) -> Maps:
+    """``norm`` with statistics over all frames of a clip together; it needs the whole clip, and lets its frames leak."""
+    if frames.clip == frames.count:  # the frames one above another are one large frame, a free view of channels-last maps
+        tall = norm(rearrange(x, "(b t) c h w -> b c (t h) w", b=frames.samples), silu=silu)
+        return rearrange(tall, "b c (t h) w -> (b t) c h w", t=frames.count)
+    shares = frames.shares(x.float())
+    y = rearrange(x.float(), "(b t) (g c) h w -> b t g (c h w)", b=frames.samples, g=norm.num_groups)
+    mean = shares @ y.mean(-1)
+    variance = shares @ y.square().mean(-1) - mean.square()
+    y = (y - mean[..., None]) * (variance.clamp(min=0) + norm.eps).rsqrt()[..., None]
+    y = rearrange(y, "b t g (c h w) -> (b t) (g c) h w", h=x.shape[2], w=x.shape[3])
+    y = y * rearrange(norm.weight.float(), "c -> c 1 1") + rearrange(norm.bias.float(), "c -> c 1 1")
+    return (F.silu(y) if silu else y).to(x.dtype)
+
+
+class HintEncoder(nn.Module):
+    """Given frames at the size and width of every level, by learned down-sampling (Video LDM, section 3.2).
+
+    Without biases: where nothing is given, which is zeros, nothing comes out.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        strides = [1] + [2] * (len(widths) - 1)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(width, out_width, 3, padding=1, stride=stride, bias=False)
+            for width, out_width, stride in zip([channels, *widths], widths, strides, strict=False)
+        )
+
+    def forward(self, x: Maps) -> tuple[Float[Tensor, "bt _ _ _"], ...]:
+        levels = [self.convs[0](x)]
+        for conv in self.convs[1:]:
+            levels.append(conv(F.silu(levels[-1])))
+        return tuple(levels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,70 +28,10 @@ from noisereel.nets.layers import (
     zero,
 )
 from noisereel.nets.norm import FrameNorm
-from noisereel.nets.temporal import SeriesConv, Temporal, TemporalAttention, TemporalBranch
-from noisereel.types import Cond, Groups, Time, Video
-
-SCALARS = {"fps": 10.0, "hint_noise": 1000.0}  # what brings each to the 0..1000 of its sinusoids
-
-CHOICES = {
-    "attention_kind": ("plain", "transformer"),
-    "temporal_attention": ("none", "relative", "sinusoidal", "rotary"),
-    "temporal_conv": ("none", "series", "residual"),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class UNetConfig:
-    """The arguments of ``UNet``, which says what they mean."""
-
-    channels: int = 3
-    hint_channels: int = 0
-    width: int = 64
-    multipliers: Sequence[int] = (1, 2, 4, 8)
-    depth: int = 2
-    attention: Sequence[bool] = (False, True, True, True)
-    attention_kind: str = "plain"
-    head_width: int | Sequence[int] = 64
-    temporal_attention: str = "relative"
-    temporal_conv: str = "none"
-    blend: bool = False
-    text_dim: int = 0
-    pooled_dim: int = 0
-    scalars: Sequence[str] = ()
-    embed_width: int = 0
-    norm_groups: int = 32
-    scale_shift: bool = True
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
-        if unknown := set(self.scalars) - set(SCALARS):
-            raise ValueError(f"scalars has {', '.join(sorted(unknown))}; known are {', '.join(SCALARS)}")
-        levels = len(self.multipliers)
-        if len(self.attention) != levels or len(self.head_widths) != levels:
-            raise ValueError(f"multipliers has {levels} levels; attention and head_width need as many entries")
-        for width, head_width in zip(self.widths, self.head_widths, strict=True):
-            if width % self.norm_groups:
-                raise ValueError(f"norm_groups={self.norm_groups} does not divide a level's width of {width}")
-            if any(self.attention) and width % min(width, head_width):
-                raise ValueError(f"head_width={head_width} does not divide a level's width of {width}")
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels of each level."""
-        return [self.width * multiplier for multiplier in self.multipliers]
-
-    @property
-    def head_widths(self) -> Sequence[int]:
-        """Width of an attention head on each level."""
-        return [self.head_width] * len(self.multipliers) if isinstance(self.head_width, int) else self.head_width
-
-    @property
-    def embed(self) -> int:
-        """Width of the conditioning embedding."""
-        return self.embed_width or 4 * self.width
+from noisereel.nets.temporal import DeepTemporalBranch, HintEncoder, SeriesConv, Temporal, TemporalAttention, TemporalBranch
+from noisereel.nets.temporal_transformer import TemporalTransformer
+from noisereel.nets.unet_config import SCALARS, UNetConfig
+from noisereel.types import Cond, Groups, Times, Video
 
 
 class Block(nn.Sequential):
@@ -111,16 +51,24 @@ class UNet(nn.Module):
 
     Args (keywords only; ``UNet(**net.config)`` builds the same network):
         channels: of the video, in and out.
-        hint_channels: extra input channels that ``Cond.hint`` brings; the network ignores them at birth.
+        hint_channels: extra channels that ``Cond.hint`` brings; the network ignores them at birth.
+        hint_path: they are further "input" channels; or go to the "temporal" convolutions of each level, where an image network
+            never sees them, zeros say nothing, and no hint at all is the same as zeros (Video LDM, section 3.2).
         width: channels at full size; each level has its multiple of it in ``multipliers`` and half the size of the last.
         depth: residual blocks of a level going down; going up there is one more.
         attention: whether the blocks of each level attend, in space and (unless "none") in time. The middle attends if
             any level does; a network without attention runs at any size.
         attention_kind: "plain" (one residual attention) or "transformer" (Stable Diffusion's).
         head_width: of an attention head, on all levels or on each.
-        temporal_attention: "none", or how it knows the order of frames: "relative", "sinusoidal", "rotary".
-        temporal_conv: "none", "series" after every spatial convolution (Make-A-Video), or "residual" blocks (Imagen Video,
-            Video LDM).
+        temporal_attention: "none", or how it knows the order of frames: "relative", "sinusoidal", "rotary", or "unordered",
+            which does not.
+        temporal_transformer: "none" (one residual attention), or a transformer block whose second attention is to the "text"
+            (Video LDM), or to the frames once more, "twice" (text-to-video-sd).
+        temporal_entry: heads of a temporal transformer before the first block (text-to-video-sd); 0 for none.
+        temporal_conv: "none", "series" after every spatial convolution (Make-A-Video), "residual" blocks (Imagen Video,
+            Video LDM), or "deep", four in a row without the time embedding (text-to-video-sd).
+        clip_norms: the norms of "deep" convolutions and temporal transformers see all frames of a clip (text-to-video-sd).
+        reach: temporal attention looks this many frames far, as a long video asks for; 0 for the whole clip.
         blend: mix the temporal parts in by a learned alpha (Video LDM).
         text_dim: width of the text tokens that are attended to; 0 for none.
         pooled_dim: width of the pooled text that joins the time embedding; 0 for none.
@@ -141,7 +89,9 @@ class UNet(nn.Module):
         self.scalars = nn.ModuleDict({name: ScalarEmbedding(options.width, embed, SCALARS[name]) for name in options.scalars})
         self.pooled = Embedding(options.pooled_dim, embed) if options.pooled_dim else None
 
-        self.conv_in = parts.conv(options.channels + options.hint_channels, options.widths[0])
+        self.hints = HintEncoder(options.hint_channels, options.widths) if options.hint_path == "temporal" else None
+        self.conv_in = parts.conv(options.input_channels, options.widths[0])
+        self.entry = parts.entry()
         down, middle, up = parts.down(), parts.middle(), parts.up()
         self.blocks = nn.ModuleList([*down, *middle, *up])
         self.ends = len(down), len(down) + len(middle)  # of the way down, and of the middle
@@ -151,9 +101,10 @@ class UNet(nn.Module):
         with torch.no_grad():
             first_conv(self.conv_in).weight[:, options.channels :] = 0
 
-    def forward(self, x: Video, t: Time, cond: Cond) -> Video:
+    def forward(self, x: Video, t: Times, cond: Cond) -> Video:
         context = self._context(x, t, cond)
         h = self.conv_in(self._maps(x, cond), context.frames)
+        h = h if self.entry is None else self.entry(h, context)
         skips = [h]
         for block in self.blocks[: self.ends[0]]:
             h = block(h, context)
@@ -177,34 +128,46 @@ class UNet(nn.Module):
                 yield from module.parameters()
             elif isinstance(module, SeriesConv):
                 yield from module.temporal.parameters()
+            elif isinstance(module, HintEncoder):
+                yield from module.parameters()
 
     def _maps(self, x: Video, cond: Cond) -> Float[Tensor, "bt c_in h w"]:
         """The input of the first convolution, in channels-last memory."""
         given = 0 if cond.hint is None else cond.hint.channels.shape[1]
-        if given != self.config["hint_channels"]:
+        if given != self.config["hint_channels"] and not (cond.hint is None and self.hints):
             raise ValueError(f"the network takes {self.config['hint_channels']} hint channels and was given {given}")
         if x.shape[3] % self.multiple or x.shape[4] % self.multiple:
             raise ValueError(f"frames are {x.shape[3]}x{x.shape[4]}; height and width must be multiples of {self.multiple}")
-        if cond.hint is not None:
+        if cond.hint is not None and self.hints is None:
             x = torch.cat([x, cond.hint.channels], dim=1)
+        return self._frames(x)
+
+    def _frames(self, x: Float[Tensor, "b c t h w"]) -> Maps:
         maps = rearrange(x, "b c t h w -> (b t) c h w").to(self.norm_out.weight.dtype)
         return maps.contiguous(memory_format=torch.channels_last)
 
-    def _context(self, x: Video, t: Time, cond: Cond) -> Context:
-        frames = Frames.of(len(x), x.shape[2], cond.groups)
-        embedding = self.time(t)
+    def _context(self, x: Video, t: Times, cond: Cond) -> Context:
+        frames = Frames.of(len(x), x.shape[2], cond.groups, self.config["reach"])
+        embedding = nn.functional.silu(self._embedding(t, frames, cond))
+        hints = self.hints(self._frames(cond.hint.channels)) if self.hints is not None and cond.hint is not None else ()
+        if not self.config["text_dim"]:
+            return Context(frames=frames, embedding=embedding, hints=hints)
+        tokens, mask = self._text(embedding, frames, cond)
+        return Context(frames=frames, embedding=embedding, tokens=tokens, mask=mask, hints=hints)
+
+    def _embedding(self, t: Times, frames: Frames, cond: Cond) -> Float[Tensor, "bt e"]:
+        """Time, pooled text and scalars, of each frame."""
+        embedding = self.time(t.flatten())
+        if t.ndim == 1:
+            embedding = repeat(embedding, "b e -> (b t) e", t=frames.count)
         if "hint_noise" in self.scalars and cond.hint is not None and cond.hint.noise is not None:
-            embedding = embedding + self.scalars["hint_noise"](cond.hint.noise)
-        embedding = repeat(embedding, "b e -> (b t) e", t=frames.count)
+            noise = self.scalars["hint_noise"](cond.hint.noise)
+            embedding = embedding + repeat(noise, "b e -> (b t) e", t=frames.count)
         if self.pooled is not None and cond.text is not None:
             embedding = embedding + per_frame(self.pooled(cond.text.pooled.to(embedding.dtype)), frames, cond.groups)
         if "fps" in self.scalars and cond.fps is not None:
             embedding = embedding + per_frame(self.scalars["fps"](cond.fps), frames, cond.groups)
-        embedding = nn.functional.silu(embedding)
-        if not self.config["text_dim"]:
-            return Context(frames=frames, embedding=embedding)
-        tokens, mask = self._text(embedding, frames, cond)
-        return Context(frames=frames, embedding=embedding, tokens=tokens, mask=mask)
+        return embedding
 
     def _text(self, like: Tensor, frames: Frames, cond: Cond) -> tuple[Float[Tensor, "s l d"], Bool[Tensor, "s l"]]:
         """What pixels attend to. Where there is no text at all they see one token of zeros, whose value is zero."""
@@ -241,18 +204,47 @@ class Parts:
         options, out_width = self.options, self.options.widths[level]
         settings = {name: getattr(options, name) for name in ("norm_groups", "scale_shift", "dropout")}
         parts: dict[str, nn.Module] = {"res": ResBlock(width, out_width, options.embed, make_conv=self.conv, **settings)}
-        if options.temporal_conv == "residual":
-            branch = TemporalBranch(out_width, options.embed, **settings)
-            parts["temporal_conv"] = Temporal(branch, options.blend)
+        if options.temporal_conv in ("residual", "deep"):
+            parts["temporal_conv"] = Temporal(self.temporal_conv(level, settings), options.blend)
         if attend:
             heads = max(1, out_width // options.head_widths[level])
             kind = SpatialAttention if options.attention_kind == "plain" else SpatialTransformer
             parts["attention"] = kind(out_width, heads, text_dim=options.text_dim, norm_groups=options.norm_groups)
         if attend and options.temporal_attention != "none":
-            parts["temporal_attention"] = Temporal(
-                TemporalAttention(out_width, heads, options.temporal_attention), options.blend
-            )
+            parts["temporal_attention"] = Temporal(self.temporal_attention(level, heads), options.blend)
         return Block(OrderedDict(parts))
+
+    def temporal_conv(self, level: int, settings: dict[str, Any]) -> nn.Module:
+        """The convolutions over time of a block."""
+        options, width = self.options, self.options.widths[level]
+        if options.temporal_conv == "residual":
+            return TemporalBranch(width, options.embed, level=level, **settings)
+        return DeepTemporalBranch(
+            width, norm_groups=options.norm_groups, clip_norms=options.clip_norms, dropout=options.dropout
+        )
+
+    def temporal_attention(self, level: int, heads: int) -> nn.Module:
+        """The attention over time of a block."""
+        options, width = self.options, self.options.widths[level]
+        if options.temporal_transformer == "none":
+            return TemporalAttention(width, heads, options.temporal_attention)
+        return TemporalTransformer(
+            width,
+            heads,
+            options.temporal_attention,
+            second=options.temporal_transformer,
+            head_width=min(width, options.head_widths[level]),
+            text_dim=options.text_dim,
+            norm_groups=options.norm_groups,
+            clip_norms=options.clip_norms,
+        )
+
+    def entry(self) -> Temporal | None:
+        """The temporal transformer before the first block."""
+        options = self.options
+        if not options.temporal_entry:
+            return None
+        return Temporal(self.temporal_attention(0, options.temporal_entry), options.blend)
 
     def down(self) -> list[Block]:
         """Each of these leaves its output behind for the way up."""
