@@ -15,7 +15,7 @@ from noisereel.conditioning import drop_captions, some_first
 from noisereel.diffusion.guidance import Guide, cfg, hold, reconstruct
 from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.samplers import Sampler, ancestral
-from noisereel.diffusion.times import ladder
+from noisereel.diffusion.times import MakeLadder, ladder
 from noisereel.types import (
     Backbone,
     Batch,
@@ -53,6 +53,7 @@ class Stage:
     given: Given | None = None
     guide: Guide = field(default_factory=lambda: cfg(1.0))
     sampler: Sampler = field(default_factory=lambda: ancestral(gamma=0.3))
+    rungs: MakeLadder = ladder
     steps: int = 64
     caption_dropout: float = 0.1
     prefixes: float = 0.0  # how often training shows the first latent frames of a clip clean; if ever, sampling holds them so
@@ -103,24 +104,24 @@ class Stage:
             shape: frames, height, width in pixels; the size trained for by default.
             noise: the noise to start from, in latents, instead of drawing it.
             known: frames the video must contain; the rest is made to fit (by reconstruction guidance, VDM section 3.1, unless
-                the stage was trained with ``prefixes``).
+                the stage was trained with ``prefixes`` or is given frames).
 
         Raises:
             ValueError: a shape the codec cannot take, or a missing ``previous``.
         """
-        hint = self._hint(previous, rng)
+        hint = self._hint(previous if known is None else known.video, rng)
         text = Cond(text=self.text(list(prompts)), fps=self._rates(len(prompts)), hint=hint)
         null = Cond(text=self.text(list(negative or [None] * len(prompts))), fps=text.fps, hint=hint)
         denoisers = [self.diffusion.denoiser(self.net, cond) for cond in (text, null)]
         if known is not None and self.prefixes:
             denoisers = [hold(denoiser, *self._known(known)) for denoiser in denoisers]
         denoiser = self.guide(*denoisers)
-        if known is not None and not self.prefixes:
+        if known is not None and not self.prefixes and hint is None:
             clean, frames = self._known(known)
             mask = frames[None, None, :, None, None]
             denoiser = reconstruct(denoiser, self.diffusion.schedule, clean, mask, self.reconstruction, rng)
         start = self._start(shape or self.shape, noise, rng)
-        return self.sampler(denoiser, start, ladder(self.diffusion.schedule, self.steps), rng)
+        return self.sampler(denoiser, start, self.rungs(self.diffusion.schedule, self.steps), rng)
 
     def decode(self, latent: Latent) -> Video:
         """Pixels in [-1, 1].
@@ -131,7 +132,7 @@ class Stage:
         if not bool(torch.isfinite(latent).all()):
             raise ValueError("sampling gave values that are not finite (NaN or infinity): try more steps, less guidance, fp32")
         with torch.no_grad():
-            return self.codec.decode(latent).clamp(-1, 1)
+            return self.codec.decode(latent[:, :, self.spare :]).clamp(-1, 1)
 
     def latent_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
         """Channels, frames, height, width of the latents of a video of ``shape``.
@@ -144,13 +145,18 @@ class Stage:
             if size < 1 or (size - lead) % multiple:
                 raise ValueError(f"{name} {size} will not do: this model takes {legal(size, multiple, lead)}")
         frames, height, width = (lead + (size - lead) // by for size, by, lead in zip(shape, strides, leads, strict=True))
-        return self.codec.channels, frames, height, width
+        return self.codec.channels, self.spare + frames, height, width
 
     def legal_multiples(self) -> tuple[int, int, int]:
         """What frames (after the codec's lead), height and width are multiples of: the codec's stride times the network's."""
         time, height, width = self.codec.stride
         space = getattr(self.net, "multiple", 1)  # of a network that halves its input again and again
-        return time, height * space, width * space
+        return time * getattr(self.net, "multiple_frames", 1), height * space, width * space
+
+    @property
+    def spare(self) -> int:
+        """Latent frames sampled before the first and not shown, where the lead does not fill a patch (CogVideoX 1.5)."""
+        return -self.codec.lead % getattr(self.net, "multiple_frames", 1)
 
     @property
     def device(self) -> torch.device:
@@ -163,8 +169,9 @@ class Stage:
         return {name: part for name, part in named.items() if isinstance(part, nn.Module)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Everything that asks for a gradient, in one group."""
-        return [{"params": [p for part in self.parts().values() for p in part.parameters() if p.requires_grad]}]
+        """The network and the text encoder, as far as they ask for a gradient, in one group; a codec is trained by itself."""
+        learning = [part for part in self.parts().values() if part is not self.codec]
+        return [{"params": [p for part in learning for p in part.parameters() if p.requires_grad]}]
 
     def _encode(self, batch: Batch) -> tuple[Latent, Groups | None]:
         """The batch in latents, and which clip each latent frame belongs to."""

@@ -169,3 +169,27 @@ def test_guides() -> None:
     found = apg(6.0, eta=0.3, norm=5.0)(lambda x, t: cond, lambda x, t: null)(start(), t)
     expected = guiders.normalized_guidance(cond, null, 5.0, None, 0.3, 5.0, use_original_formulation=True)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, 12.0])
+@pytest.mark.parametrize("steps", [1, 4, 7, 50])
+def test_the_grids_of_the_flow_schedulers_and_what_they_tell_the_network(shift: float, steps: int) -> None:
+    schedule = Rectified(shift=flow_shift(shift))
+    solver = diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, flow_shift=shift, prediction_type="flow_prediction")
+    euler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    for scheduler, spacing, tells, near in ((solver, "flow_solver", "whole_sigma", 1e-4), (euler, "flow_euler", "sigma", 1e-3)):
+        scheduler.set_timesteps(steps)
+        rungs = ladder(schedule, steps, spacing)
+        torch.testing.assert_close(rungs.level.sigma, scheduler.sigmas.double(), rtol=0, atol=1e-7)
+        told = Diffusion(schedule=schedule, predicts="flow", tells=tells).tell(rungs.t[:-1].float())
+        torch.testing.assert_close(1000 * told, scheduler.timesteps.float(), rtol=0, atol=near)
+
+
+def test_stable_diffusion_ends_at_the_first_discrete_step() -> None:
+    """Without ``set_alpha_to_one`` the last step leaves the noise of index 0."""
+    scheduler = diffusers.DDIMScheduler(**STABLE, set_alpha_to_one=False, steps_offset=1, clip_sample=False)
+    rungs = ladder(STABLE_OURS, 10, "leading", last=0.001)
+    diffusion = Diffusion(schedule=STABLE_OURS, predicts="eps", tells="index")
+    for found, expected in zip(ours(diffusion, ddim(), rungs), theirs(scheduler), strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-4, atol=2e-4)
+    torch.testing.assert_close(1000 * diffusion.tell(rungs.t[:-1].float()), scheduler.timesteps.float(), rtol=0, atol=1e-3)

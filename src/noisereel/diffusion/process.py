@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,18 @@ from noisereel.diffusion.targets import Predicts as Predicts
 from noisereel.diffusion.times import DrawTime, Weight, one, uniform
 from noisereel.types import Cond, Denoiser, Rng, Times, Video, randn
 
+Tells = Literal["time", "log_snr", "index", "sigma", "whole_sigma"]
+
+# What a network is told of the noise: the time; the log-SNR from 20 to -20 as 0 to 1; the number, from 0, of a discrete step
+# of 1000, the first of which is at t = 0.001; sigma; and sigma's whole thousandths, which Wan's sampler tells.
+TELLS: Mapping[Tells, Callable[[Schedule, Times], Times]] = {
+    "time": lambda schedule, t: t,
+    "log_snr": lambda schedule, t: ((20 - schedule(t).log_snr) / 40).clamp(0, 1),
+    "index": lambda schedule, t: (t - 0.001).clamp(min=0),
+    "sigma": lambda schedule, t: schedule(t).sigma,
+    "whole_sigma": lambda schedule, t: (1000 * schedule(t).sigma.double() + 1e-4).floor().to(t) / 1000,
+}
+
 Network = Callable[[Video, Times, Cond], Video]  # noisy video, what it is told of the noise, conditions -> prediction
 
 
@@ -24,14 +36,14 @@ Network = Callable[[Video, Times, Cond], Video]  # noisy video, what it is told 
 class Diffusion:
     """Everything between a clean video and a network, in both directions.
 
-    ``tells`` is the number a network is given for the noise: the time, or the log-SNR from 20 to -20 as 0 to 1.
+    ``tells`` is the number a network is given for the noise, see ``TELLS``.
     """
 
     schedule: Schedule
     predicts: Predicts = "v"
     draw: DrawTime = uniform
     weight: Weight = one
-    tells: Literal["time", "log_snr"] = "time"
+    tells: Tells = "time"
 
     def __post_init__(self) -> None:
         if self.predicts == "eps" and self.schedule(torch.ones(1, device="cpu")).alpha == 0:
@@ -95,9 +107,7 @@ class Diffusion:
 
     def tell(self, t: Times) -> Times:
         """The number the network is given for time ``t``, in [0, 1] and rising with the noise."""
-        if self.tells == "time":
-            return t
-        return ((20 - self.schedule(t).log_snr) / 40).clamp(0, 1)
+        return TELLS[self.tells](self.schedule, t)
 
 
 def noise_on_device(x0: Video, rng: Rng) -> Video:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +17,7 @@ from noisereel.types import Level, Rng, Time, rand, randn
 
 DrawTime = Callable[[Rng], Time]  # one time for each generator
 Weight = Callable[[Level, Predicts], Time]  # what multiplies the squared error of the network's own target
-Spacing = Literal["time", "trailing", "leading", "log_snr"]
+Spacing = Literal["time", "trailing", "leading", "log_snr", "flow_euler", "flow_solver"]
 
 
 def uniform(rng: Rng) -> Time:
@@ -83,17 +84,21 @@ class Ladder:
     level: Level
 
 
-def ladder(schedule: Schedule, steps: int, spacing: Spacing = "time") -> Ladder:
-    """A ladder of ``steps`` steps (``steps + 1`` times) from pure noise to clean.
+MakeLadder = Callable[[Schedule, int], Ladder]  # schedule, number of steps
+
+
+def ladder(schedule: Schedule, steps: int, spacing: Spacing = "time", last: float = 0.0) -> Ladder:
+    """A ladder of ``steps`` steps (``steps + 1`` times) from pure noise to clean, or to a ``last`` time not quite clean.
 
     ``time`` is uniform. ``trailing`` is the same rounded to thousandths, the times that networks with 1000 discrete steps
     know; ``leading`` is the older way of Stable Diffusion, which never sees t = 1. ``log_snr`` is uniform in log-SNR
-    between the first and the last thousandth (Lu et al. 2022).
+    between the first and the last thousandth (Lu et al. 2022). ``flow_euler`` and ``flow_solver`` are the times of the
+    flow-matching schedulers that diffusers gives to Wan.
     """
     if steps < 1:
         raise ValueError(f"a ladder of {steps} steps leads nowhere; give at least 1")
     with torch.device("cpu"):  # even where a model is being built on the meta device
-        return at_times(schedule, torch.cat([_SPACINGS[spacing](schedule, steps), torch.zeros(1, dtype=torch.float64)]))
+        return at_times(schedule, torch.cat([_SPACINGS[spacing](schedule, steps), torch.tensor([last], dtype=torch.float64)]))
 
 
 def at_times(schedule: Schedule, t: Float[Tensor, "s"]) -> Ladder:
@@ -120,13 +125,33 @@ def _leading(schedule: Schedule, steps: int) -> Tensor:
 
 def _by_log_snr(schedule: Schedule, steps: int) -> Tensor:
     low, high = schedule(torch.tensor([0.999, 0.001], dtype=torch.float64)).log_snr.tolist()
-    wanted = torch.linspace(low, high, steps, dtype=torch.float64)
+    times = _times_of(schedule, torch.linspace(low, high, steps, dtype=torch.float64))
+    return torch.cat([times.new_ones(1), times[1:]])
+
+
+def _flow_euler(schedule: Schedule, steps: int) -> Tensor:
+    # Ends at the noise of the last thousandth; which, being noise already and taken for a time, is shifted once more.
+    last = float(schedule(torch.tensor(0.001, dtype=torch.float64)).sigma)
+    return torch.linspace(1, last, steps, dtype=torch.float64)
+
+
+def _flow_solver(schedule: Schedule, steps: int) -> Tensor:
+    times = torch.linspace(1, 0.001, steps + 1, dtype=torch.float64)[:-1]
+    # A multistep solver steps in log-SNR, so it begins just before the infinite end: at a sigma of 1 - 1e-6, in float32.
+    sigma = float(torch.tensor(1 - 1e-6, dtype=torch.float32))
+    first = torch.tensor([2 * math.log(1 / sigma - 1)], dtype=torch.float64)
+    return torch.cat([_times_of(schedule, first), times[1:]])
+
+
+def _times_of(schedule: Schedule, log_snr: Float[Tensor, "s"]) -> Float[Tensor, "s"]:
+    """The times at which a schedule has the given log-SNRs."""
+    wanted = log_snr.double()
     clean, noise = torch.zeros_like(wanted), torch.ones_like(wanted)
     for _ in range(60):  # bisection to the last bit of float64; the log-SNR falls with time
         middle = (clean + noise) / 2
         noisier = schedule(middle).log_snr < wanted
         clean, noise = torch.where(noisier, clean, middle), torch.where(noisier, middle, noise)
-    return torch.cat([noise.new_ones(1), noise[1:]])
+    return noise
 
 
 _SPACINGS: dict[Spacing, Callable[[Schedule, int], Tensor]] = {
@@ -134,4 +159,6 @@ _SPACINGS: dict[Spacing, Callable[[Schedule, int], Tensor]] = {
     "trailing": _trailing,
     "leading": _leading,
     "log_snr": _by_log_snr,
+    "flow_euler": _flow_euler,
+    "flow_solver": _flow_solver,
 }
