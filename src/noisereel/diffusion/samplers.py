@@ -86,7 +86,7 @@ def _descend(
                 now = replace(now, x=correct(walk, now, before))
             # A clean rung has room for one answer only, and there every formula would need a limit.
             x = advance(walk, now, there, before) if there.sigma else now.clean
-        before = [now, *before[:1]]
+        before = [now, *before[:2]]
         yield Step(index=index, total=len(rungs) - 1, t=there.t, x=x, clean=now.clean)
 
 
@@ -126,6 +126,27 @@ def _ddim(walk: Walk, now: Moment, to: Rung, before: list[Moment], *, eta: float
     fresh = eta * math.sqrt(1 - _snr_ratio(now.at, to)) * to.sigma
     x = to.alpha * now.clean + math.sqrt(to.sigma**2 - fresh**2) * now.eps
     return x + fresh * walk.noise(x) if fresh else x
+
+
+def plms() -> Sampler:
+    """Fourth-order Adams-Bashforth on the believed noise, the sampler of Stable Diffusion 1 (Liu et al. 2022, PNDM, eq. 12).
+
+    The first step is Heun's, so ``steps`` take one evaluation more.
+    """
+    return partial(_descend, advance=_plms)
+
+
+# Of the estimates now and before, latest first, by how many there are.
+_ADAMS_BASHFORTH = {2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12), 4: (55 / 24, -59 / 24, 37 / 24, -9 / 24)}
+
+
+def _plms(walk: Walk, now: Moment, to: Rung, before: list[Moment]) -> Video:
+    if before:
+        moments = [now, *before]
+        eps = sum(weight * moment.eps for weight, moment in zip(_ADAMS_BASHFORTH[len(moments)], moments, strict=True))
+    else:
+        eps = (now.eps + walk.look(_ddim(walk, now, to, before, eta=0.0), to).eps) / 2
+    return _ddim(walk, replace(now, clean=(now.x - now.at.sigma * eps) / now.at.alpha), to, before, eta=0.0)
 
 
 def heun() -> Sampler:

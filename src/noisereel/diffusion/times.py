@@ -17,7 +17,7 @@ from noisereel.types import Level, Rng, Time, rand, randn
 
 DrawTime = Callable[[Rng], Time]  # one time for each generator
 Weight = Callable[[Level, Predicts], Time]  # what multiplies the squared error of the network's own target
-Spacing = Literal["time", "trailing", "leading", "log_snr", "flow_euler", "flow_solver"]
+Spacing = Literal["time", "trailing", "leading", "linspace", "log_snr", "flow_euler", "flow_solver"]
 
 
 def uniform(rng: Rng) -> Time:
@@ -91,9 +91,9 @@ def ladder(schedule: Schedule, steps: int, spacing: Spacing = "time", last: floa
     """A ladder of ``steps`` steps (``steps + 1`` times) from pure noise to clean, or to a ``last`` time not quite clean.
 
     ``time`` is uniform. ``trailing`` is the same rounded to thousandths, the times that networks with 1000 discrete steps
-    know; ``leading`` is the older way of Stable Diffusion, which never sees t = 1. ``log_snr`` is uniform in log-SNR
-    between the first and the last thousandth (Lu et al. 2022). ``flow_euler`` and ``flow_solver`` are the times of the
-    flow-matching schedulers that diffusers gives to Wan.
+    know; ``leading`` is the older way of Stable Diffusion, which never sees t = 1; ``linspace`` goes from 1 to 0.001.
+    ``log_snr`` is uniform in log-SNR between the first and the last thousandth (Lu et al. 2022). ``flow_euler`` and
+    ``flow_solver`` are the times of the flow-matching schedulers that diffusers gives to Wan.
     """
     if steps < 1:
         raise ValueError(f"a ladder of {steps} steps leads nowhere; give at least 1")
@@ -121,6 +121,10 @@ def _trailing(schedule: Schedule, steps: int) -> Tensor:
 def _leading(schedule: Schedule, steps: int) -> Tensor:
     # Discrete timestep k * (1000 // steps) + 1, which is the time (timestep + 1) / 1000.
     return (torch.arange(steps, dtype=torch.float64).flip(0) * (1000 // steps) + 2) / 1000
+
+
+def _linspace(schedule: Schedule, steps: int) -> Tensor:
+    return (torch.linspace(0, 999, steps, dtype=torch.float64).round().flip(0) + 1) / 1000
 
 
 def _by_log_snr(schedule: Schedule, steps: int) -> Tensor:
@@ -158,6 +162,7 @@ _SPACINGS: dict[Spacing, Callable[[Schedule, int], Tensor]] = {
     "time": _by_time,
     "trailing": _trailing,
     "leading": _leading,
+    "linspace": _linspace,
     "log_snr": _by_log_snr,
     "flow_euler": _flow_euler,
     "flow_solver": _flow_solver,

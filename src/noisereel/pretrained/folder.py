@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,16 +36,12 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """A network of someone else's checkpoint, opened as one of ours; ``written`` is its configuration as it was found."""
+    """A network of someone else's checkpoint, opened as one of ours."""
 
     module: Any
-    kind: Kind
-    written: Config
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The configuration with every field."""
-        return {**self.kind.defaults, **{name: value for name, value in self.written.items() if not name.startswith("_")}}
+    names: KeyMap
+    written: Config  # its configuration, as it was found
+    config: Config  # the same with every field
 
 
 def open_component(folder: Path, kinds: Mapping[str, Kind], dtype: torch.dtype = torch.float32) -> Component:
@@ -58,14 +54,12 @@ def open_component(folder: Path, kinds: Mapping[str, Kind], dtype: torch.dtype =
     name = str(written.get("_class_name"))
     if name not in kinds:
         raise ValueError(f"{folder} holds a {name}; what can be opened here is {' or '.join(kinds)}")
-    kind = kinds[name]
-    refuse_unknown(written, kind.defaults, folder / checkpoint.CONFIG)
-    component = Component(module=None, kind=kind, written=written)
+    config = complete(written, kinds[name].defaults, folder / checkpoint.CONFIG)
     with unfilled(dtype):
-        module = kind.build(component.config)
-    kind.names(component.config).load(module, Shards(folder), folder)
-    module.eval().requires_grad_(False)
-    return Component(module=module, kind=kind, written=written)
+        module = kinds[name].build(config)
+    names = kinds[name].names(config)
+    names.load(module, Shards(folder), folder)
+    return Component(module=module.eval().requires_grad_(False), names=names, written=written, config=config)
 
 
 def write_component(folder: Path, component: Component, dtype: torch.dtype | None = None) -> None:
@@ -73,27 +67,22 @@ def write_component(folder: Path, component: Component, dtype: torch.dtype | Non
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(folder / checkpoint.CONFIG, dict(component.written))
     state, _ = checkpoint.split_state(component.module)
-    theirs = component.kind.names(component.config).to_theirs(state)
+    theirs = component.names.to_theirs(state)
     cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in theirs.items()}
     checkpoint.check_finite(cast, folder)
     checkpoint.write_tensors(folder / checkpoint.WEIGHTS, cast)
 
 
-def read_config(path: Path, defaults: Config) -> dict[str, Any]:
-    """A configuration with every field, such as a scheduler's.
+def complete(written: Config, defaults: Config, where: Path, also: Collection[str] = ()) -> dict[str, Any]:
+    """A configuration with every field of ``defaults``; names with a leading underscore are notes and fall away.
 
     Raises:
-        ValueError: the file is missing or not whole, or has a field that is not in ``defaults``.
+        ValueError: a field that is neither in ``defaults`` nor in ``also``: it might change what the weights mean.
     """
-    written = checkpoint.read_json(path)
-    refuse_unknown(written, defaults, path)
-    return {**defaults, **{name: value for name, value in written.items() if not name.startswith("_")}}
-
-
-def refuse_unknown(config: Config, known: Config, where: Path) -> None:
-    """Refuse fields we know nothing of: they may change what the weights mean. Names with a leading underscore are notes."""
-    if unknown := sorted(name for name in config if not name.startswith("_") and name not in known):
+    fields = {name: value for name, value in written.items() if not name.startswith("_")}
+    if unknown := sorted(set(fields) - set(defaults) - set(also)):
         raise ValueError(f"{where} has the unknown fields {', '.join(unknown)}: it was made by a newer or another program")
+    return {**defaults, **fields}
 
 
 def expect(config: Config, wanted: Config, where: str) -> None:
