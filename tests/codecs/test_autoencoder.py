@@ -1,6 +1,9 @@
 """An autoencoder learns to reproduce clips, leaves latents of unit variance, and says truly how well it does."""
 
+from copy import deepcopy
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +11,9 @@ from torch import Tensor, nn
 
 from noisereel import checkpoint
 from noisereel.codecs.autoencoder import MOMENTUM, Autoencoder, follow, of_equal_length
-from noisereel.trainer import Phase, Trainer
+from noisereel.codecs.discriminator import Adversary, PatchDiscriminator
+from noisereel.codecs.features import FeatureNet
+from noisereel.trainer import Phase, Trainer, latest
 from noisereel.types import Batch, generators, rand
 
 
@@ -170,3 +175,75 @@ def test_validation_of_what_is_known() -> None:
     assert found["kl"] == pytest.approx(float(video.square().mean()) / 2)
     assert found["psnr"] == pytest.approx(float((10 * (4 / (video / 2).square().mean((1, 2, 3, 4))).log10()).mean()))
     assert "flicker" not in Autoencoder(vae=Mean(), shown=video).validate(batch_of(video[:, :, :1]), generators(0, range(11)))
+
+
+def helpers() -> dict[str, Any]:
+    """A feature network and an adversary, both tiny."""
+    torch.manual_seed(1)
+    net = PatchDiscriminator(width=4, depth=2)
+    return dict(features=FeatureNet(stages=((4, 4), (8, 8))), adversary=Adversary(net=net, learning_rate=1e-3), motion=0.5)
+
+
+def test_every_term_is_weighted_and_logged() -> None:
+    target = Autoencoder(vae=TinyVae(), shown=smooth(1), kl=0.01, squared=0.5, perceptual=0.3, **helpers())
+    found = target.loss(batch_of(smooth(2)), generators(0, range(2)))
+    weights = dict(l1=1, l2=0.5, kl=0.01, motion=0.5, perceptual=0.3, adversary=1, discriminator=1)
+    assert found.parts.keys() == weights.keys()
+    assert float(found.total.detach()) == pytest.approx(sum(weights[name] * value for name, value in found.parts.items()))
+
+
+def test_the_discriminator_moves_at_its_own_rate_and_the_features_not_at_all(tmp_path: Path) -> None:
+    target = Autoencoder(vae=TinyVae(), shown=smooth(1), **helpers())
+    trainer = Trainer(phase(target, clips=40), tmp_path)
+    assert [group["lr"] for group in trainer.learner.optimizer.param_groups] == [2e-2, 1e-3]
+    before = {name: deepcopy(part.state_dict()) for name, part in target.parts().items()}
+    assert list(before) == ["vae", "features", "discriminator"]
+    for _ in trainer.run():
+        pass
+    moved = {
+        name: {key for key, value in part.state_dict().items() if not torch.equal(value, before[name][key])}
+        for name, part in target.parts().items()
+    }
+    assert moved["features"] == set()
+    assert moved["discriminator"] >= {name for name, _ in target.parts()["discriminator"].named_parameters()}
+    assert moved["vae"] == set(before["vae"])
+
+
+def test_a_continued_adversarial_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    for folder, steps in (("whole", [10]), ("parts", [3, 1, 6])):
+        for count in steps:
+            target = Autoencoder(vae=TinyVae(), shown=smooth(1), **helpers())
+            trainer = Trainer(phase(target, clips=40), tmp_path / folder, precision="bf16")
+            for _ in islice(trainer.run(), count):
+                pass
+    (one, _), (two, _) = (checkpoint.load_state(latest(tmp_path / folder) or "") for folder in ("whole", "parts"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_only_the_temporal_layers_of_a_decoder_move(tmp_path: Path) -> None:
+    """And they take away a flicker that the image decoder has (Blattmann et al. 2023, section 3.1.1)."""
+
+    class Flickering(TinyVae):
+        sign = 0.0
+
+        def posterior(self, video: Tensor) -> tuple[Tensor, Tensor]:
+            mean, logvar = super().posterior(video)
+            return mean + self.sign * (1 - 2 * (torch.arange(video.shape[2]) % 2))[:, None, None], logvar
+
+    vae = Flickering()
+    for _ in Trainer(phase(Autoencoder(vae=vae, shown=smooth(1)), clips=600), tmp_path / "images").run():
+        pass
+    vae.sign = 0.5
+    frozen, batch, rng = deepcopy(vae.state_dict()), batch_of(smooth(4)), generators(0, range(4))
+    target = Autoencoder(vae=vae, shown=smooth(1), moving=[*vae.temporal.parameters()], **helpers())
+    before = target.validate(batch, rng)
+    trainer = Trainer(phase(target, clips=400), tmp_path / "temporal")
+    for _ in trainer.run():
+        pass
+    trainer.adopt_average()
+    changed = {name for name, value in vae.state_dict().items() if not torch.equal(value, frozen[name])}
+    assert changed == {"temporal.weight", "temporal.bias"}
+    after = target.validate(batch, rng)
+    assert abs(after["flicker"] - 1) < abs(before["flicker"] - 1) / 2
+    assert after["kl"] == before["kl"]

@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisereel.codecs.clips import clip_starts
+from noisereel.codecs.discriminator import Adversary
+from noisereel.codecs.features import FeatureNet
 from noisereel.codecs.losses import change, divergence, psnr
 from noisereel.types import Batch, Latent, Loss, Rng, Video, randn
 
@@ -50,6 +52,11 @@ class Autoencoder:
     shown: Video  # held-out clips for previews
     kl: float = 1e-4  # weight of the divergence from N(0, 1), in nats for each latent number
     squared: float = 0.0  # weight of the mean squared error, beside the mean absolute error at weight 1
+    motion: float = 0.0  # weight of the error of the change from frame to frame: against flicker
+    features: FeatureNet | None = None
+    perceptual: float = 0.1  # weight of the distance of features
+    adversary: Adversary | None = None  # none at first: it joins in a second phase, when there is something worth judging
+    moving: Sequence[nn.Parameter] | None = None  # what is trained of the codec, all of it when None
 
     def loss(self, batch: Batch, rng: Rng) -> Loss:
         """Errors of the reconstruction of a sampled posterior, and its divergence; clips of a sample are coded apart."""
@@ -61,8 +68,8 @@ class Autoencoder:
             share = clips.numel() / batch.video.numel()
             for name, value in self._terms(clips, *posterior, own).items():
                 terms[name] = terms[name] + share * value
-        weights = {"l1": 1.0, "l2": self.squared, "kl": self.kl}
-        total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+        weights = {"l2": self.squared, "kl": self.kl, "motion": self.motion, "perceptual": self.perceptual}
+        total = torch.stack([weights.get(name, 1.0) * value for name, value in terms.items()]).sum()
         values = torch.stack([*terms.values()]).tolist()  # one wait for the device
         return Loss(total=total, parts=dict(zip(terms, values, strict=True)))
 
@@ -86,21 +93,35 @@ class Autoencoder:
         return torch.cat([truth, self._decode(mean)], dim=-1)
 
     def parts(self) -> dict[str, nn.Module]:
-        """The codec, under the name of its folder in a diffusers checkpoint."""
-        assert isinstance(self.vae, nn.Module)
-        return {"vae": self.vae}
+        """The codec, under the name of its folder in a diffusers checkpoint, and the networks that train it."""
+        adversary = None if self.adversary is None else self.adversary.net
+        named = {"vae": self.vae, "features": self.features, "discriminator": adversary}
+        return {name: part for name, part in named.items() if isinstance(part, nn.Module)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All of the codec."""
-        return [{"params": list(self.parts()["vae"].parameters())}]
+        """The codec's share, and the discriminator at a rate of its own."""
+        parts = self.parts()
+        groups: list[dict[str, Any]] = [{"params": list(self.moving or parts["vae"].parameters())}]
+        if self.adversary is not None:
+            rate = self.adversary.learning_rate
+            groups.append({"params": list(self.adversary.net.parameters())} | ({} if rate is None else {"lr": rate}))
+        return groups
 
     def _terms(self, clips: Video, mean: Latent, logvar: Latent, rng: Rng) -> dict[str, Tensor]:
         """What is minimised for clips of one length, by name, before weighting."""
         noise = randn(rng, *mean.shape[1:]).to(mean.device)
         video = self.vae.decode_raw(mean + (0.5 * logvar).exp() * noise).float()
-        terms = {"l1": F.l1_loss(video, clips), "kl": divergence(mean, logvar).mean()}
+        terms = {"kl": divergence(mean, logvar).mean()}
+        if self.adversary is not None:
+            video, judged = self.adversary.heard(video)
+            terms |= self.adversary.terms(judged, clips)
+        terms["l1"] = F.l1_loss(video, clips)
         if self.squared:
             terms["l2"] = F.mse_loss(video, clips)
+        if self.motion and clips.shape[2] > 1:
+            terms["motion"] = F.l1_loss(change(video), change(clips))
+        if self.features is not None:
+            terms["perceptual"] = self.features.distance(video, clips).mean()
         return terms
 
     def _measure(self, clips: Video) -> dict[str, Tensor]:
