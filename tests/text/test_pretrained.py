@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from noisereel import checkpoint
 from noisereel.text.pretrained import PretrainedText
 from noisereel.types import Text
 
@@ -151,6 +152,29 @@ def test_it_is_frozen_and_never_in_training_mode(folders: dict[str, Path], kind:
     assert isinstance(text, Text)
     assert text.tokens.shape[-1] == encoder.dim
     assert text.pooled.shape[-1] == encoder.pooled_dim
+
+
+def test_its_weights_are_in_no_checkpoint(folders: dict[str, Path], tmp_path: Path) -> None:
+    encoder = PretrainedText(str(folders["t5"]))
+    whole = torch.nn.ModuleDict({"text": encoder, "net": torch.nn.Linear(2, 2)})
+    assert sorted(whole.state_dict()) == ["net.bias", "net.weight"]
+    assert sum(parameter.numel() for parameter in whole.parameters()) > 1000
+    before = encoder(PROMPTS).tokens
+    whole.load_state_dict(whole.state_dict())
+    assert torch.equal(encoder(PROMPTS).tokens, before)
+    with pytest.raises(RuntimeError, match=r"Missing key.*net\.bias"):
+        whole.load_state_dict({})
+    checkpoint.save(tmp_path / "model", {"text_encoder": encoder}, {})
+    checkpoint.load(tmp_path / "model", {"text_encoder": encoder})
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) < 100
+
+
+def test_umt5_reads_tidied_prompts(folders: dict[str, Path]) -> None:
+    encoder = PretrainedText(str(folders["umt5"]))
+    untidy = "  red &amp;lt;&nbsp; circle\n\n"
+    assert torch.equal(encoder([untidy]).tokens, encoder(["red < circle"]).tokens)
+    assert encoder.length(untidy) == 4
+    assert PretrainedText(str(folders["t5"])).length(untidy) > 4
 
 
 def test_the_text_encoder_of_a_diffusers_pipeline_is_found(folders: dict[str, Path], tmp_path: Path) -> None:

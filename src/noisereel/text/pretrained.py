@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import unescape
 from typing import Any, Literal
 
 import torch
@@ -27,7 +28,8 @@ class Convention:
     ``padding``: ``absent``, a batch is as long as its longest prompt, padding is masked everywhere; ``zeros``, always
     ``max_length`` tokens, padding is masked in the encoder and comes out as zeros that the video network attends to;
     ``encoded``, always ``max_length`` tokens, padding is encoded like any word. ``null``: what no caption is, nothing
-    at all or the empty prompt. ``pool``: the mean of a prompt's tokens, or its last token.
+    at all or the empty prompt. ``pool``: the mean of a prompt's tokens, or its last token. ``tidy``: marks of HTML become
+    what they stand for, and white space is one blank.
     """
 
     model: str  # class in transformers
@@ -35,11 +37,12 @@ class Convention:
     padding: Padding
     null: Null
     pool: Pool
+    tidy: bool = False
 
 
 CONVENTIONS = {
     "t5": Convention(model="T5EncoderModel", max_length=226, padding="encoded", null="empty", pool="mean"),  # CogVideoX
-    "umt5": Convention(model="UMT5EncoderModel", max_length=512, padding="zeros", null="empty", pool="mean"),  # Wan
+    "umt5": Convention(model="UMT5EncoderModel", max_length=512, padding="zeros", null="empty", pool="mean", tidy=True),  # Wan
     "clip": Convention(model="CLIPTextModel", max_length=77, padding="encoded", null="empty", pool="end"),  # SD
     # VDM pools BERT by learned attention; a frozen encoder has nothing to learn with, so here it is the mean.
     "bert": Convention(model="BertModel", max_length=512, padding="absent", null="zeros", pool="mean"),
@@ -50,6 +53,8 @@ MODEL_TYPES = {"t5": "t5", "umt5": "umt5", "clip": "clip", "clip_text_model": "c
 class PretrainedText(nn.Module):
     """A frozen text encoder by folder or hub name; its parameters never require gradients, nor does it ever train.
 
+    Its state is empty, so that no checkpoint holds a copy of billions of weights that nobody changed: what is opened again
+    from ``config`` is the same.
     ``name_or_path`` holds a transformers model with its tokenizer, or a diffusers pipeline whose ``text_encoder`` and
     ``tokenizer`` folders do. The convention is that of the model's kind; what is given replaces parts of it.
     Raises ValueError where there is no such model, no such kind, or weights that are not safetensors.
@@ -73,14 +78,17 @@ class PretrainedText(nn.Module):
         self.padding: Padding = padding or convention.padding
         self.null: Null = null or convention.null
         self.pool: Pool = pool or convention.pool
+        self.tidy = convention.tidy
         self.tokenizer, model = _load(name_or_path, folders, convention.model)
         self.model = model.requires_grad_(False).eval()
         self.dim = self.pooled_dim = model.config.hidden_size
+        self.register_state_dict_post_hook(_keep_none)
+        self.register_load_state_dict_pre_hook(_keep_own)
 
     @torch.no_grad()
     def forward(self, prompts: Sequence[str | None]) -> Text:
         assert not isinstance(prompts, str), "prompts are a list, even when there is one"
-        ids, mask = self._tokenise([prompt or "" for prompt in prompts])
+        ids, mask = self._tokenise([self._read(prompt) for prompt in prompts])
         tokens = self.model(input_ids=ids, attention_mask=None if self.padding == "encoded" else mask.long()).last_hidden_state
         if self.padding != "encoded":
             tokens = tokens.masked_fill(~mask[..., None], 0)
@@ -95,7 +103,10 @@ class PretrainedText(nn.Module):
 
     def length(self, prompt: str) -> int:
         """How many tokens a prompt has, the tokenizer's own marks included; beyond ``max_length`` it is not read."""
-        return len(self.tokenizer(prompt, verbose=False).input_ids)
+        return len(self.tokenizer(self._read(prompt), verbose=False).input_ids)
+
+    def _read(self, prompt: str | None) -> str:
+        return " ".join(unescape(unescape(prompt or "")).split()) if self.tidy else prompt or ""
 
     def _tokenise(self, prompts: list[str]) -> tuple[Tensor, Bool[Tensor, "n l"]]:
         for prompt in prompts:
@@ -110,6 +121,15 @@ class PretrainedText(nn.Module):
         )
         device = self.model.device
         return batch.input_ids.to(device), batch.attention_mask.bool().to(device)
+
+
+def _keep_none(module: PretrainedText, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for name in module.model.state_dict():
+        del state[f"{prefix}model.{name}"]
+
+
+def _keep_own(module: PretrainedText, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    state.update({f"{prefix}model.{name}": value for name, value in module.model.state_dict().items()})
 
 
 def _find(name: str) -> tuple[Any, tuple[str, str]]:
