@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -51,11 +51,11 @@ def save(
         OSError: the disk refuses; the old checkpoint is still whole.
     """
     folder = Path(folder)
-    _refuse_strangers(folder)
+    refuse_strangers(folder)
     states = {name: split_state(module) for name, module in parts.items()}
     classes = {name: [type(module).__module__, type(module).__qualname__] for name, module in parts.items()}
     with whole(folder) as new:
-        _keep_others(folder, new)
+        keep_others(folder, new, parts)
         write_json(new / INDEX, {"_class_name": "TextToVideo", **index, **classes})
         if card:
             (new / CARD).write_text(card, encoding="utf-8")
@@ -259,17 +259,17 @@ def refuse_pickles(wanted: Path) -> None:
     raise ValueError(f"{wanted} is missing: fetch or save the checkpoint again, or name another folder")
 
 
-def _refuse_strangers(folder: Path) -> None:
+def refuse_strangers(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder for the checkpoint")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).exists():
         raise ValueError(f"{folder} holds other files and no {INDEX}: name a new or empty folder for the checkpoint")
 
 
-def _keep_others(folder: Path, new: Path) -> None:
-    """Copy what is not part of the old checkpoint (notes, a ``.git`` folder), so that replacing it loses nothing."""
+def keep_others(folder: Path, new: Path, parts: Collection[str]) -> None:
+    """Copy what is not a part of the old checkpoint or of the new (notes, ``.git``), so that replacing it loses nothing."""
     for entry in folder.iterdir() if folder.is_dir() else ():
-        if entry.is_dir() and not (entry / WEIGHTS).exists():
+        if entry.is_dir() and not (entry / WEIGHTS).exists() and entry.name not in parts:
             shutil.copytree(entry, new / entry.name, symlinks=True)
         elif entry.is_file() and entry.name != INDEX:
             shutil.copy2(entry, new / entry.name)

@@ -16,10 +16,12 @@ from torch import Generator, Tensor
 
 from noisereel import __version__, checkpoint
 from noisereel.diffusion.guidance import cfg
+from noisereel.pretrained.families import Foreign, open_foreign, write_foreign
 from noisereel.recipes.plan import complete, rebuild
 from noisereel.system import System
 from noisereel.types import Rng, Video
 
+Layout = Literal["noisereel", "diffusers"]
 OutputType = Literal["pil", "np", "pt", "latent"]
 WEIGHTS = (Path(__file__).parent / "weights", Path(__file__).parents[2] / "weights")  # in the wheel, in a checkout
 
@@ -40,36 +42,57 @@ class TextToVideo:
     """
 
     system: System
-    call: dict[str, Any]  # the recipe call that rebuilds the system
+    call: dict[str, Any]  # the recipe call that rebuilds the system, or the family of someone else's
     card: str = ""
     about: dict[str, Any] = field(default_factory=dict)  # what training recorded: clips seen, numbers
+    foreign: Foreign | None = None  # where someone else's checkpoint was opened
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "default", *, torch_dtype: torch.dtype = torch.float32) -> TextToVideo:
-        """Open a checkpoint: a folder, the name of a shipped model (``"default"``), or a name on the Hugging Face hub.
+        """Open a checkpoint, ours or one of diffusers (see ``noisereel.pretrained.families``).
+
+        Args:
+            name: a folder, the name of a shipped model (``"default"``), or a name on the Hugging Face hub.
+            torch_dtype: what the weights are held in.
 
         Raises:
             ValueError: nothing is there, or what is there cannot be opened; one line says what was found and what would do.
         """
         folder = locate(name)
         index = checkpoint.read_index(folder)
+        card = folder / "README.md"
+        facts: dict[str, Any] = dict(
+            card=card.read_text(encoding="utf-8") if card.exists() else "", about=index.get("about", {})
+        )
         if "recipe" not in index:
-            raise ValueError(f"{folder} is not a Noisereel checkpoint: its model_index.json names no recipe")
+            foreign = open_foreign(folder, torch_dtype)
+            call = {"recipe": index["_class_name"], "arguments": {"guidance": foreign.guidance}}
+            return cls(system=foreign.system, call=call, foreign=foreign, **facts)
         call = complete({"recipe": index["recipe"], "arguments": index.get("arguments", {})})
         plan = rebuild(call)
         checkpoint.load(folder, plan.system.parts())
         for part in plan.system.parts().values():
             part.eval().requires_grad_(False).to(torch_dtype)
-        card = folder / "README.md"
-        return cls(
-            system=plan.system,
-            call=call,
-            card=card.read_text(encoding="utf-8") if card.exists() else "",
-            about=index.get("about", {}),
-        )
+        return cls(system=plan.system, call=call, **facts)
 
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
-        """Write the checkpoint, whole or not at all: ``model_index.json``, a folder for each part, the model card."""
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None, layout: Layout | None = None) -> None:
+        """Write the checkpoint, whole or not at all: ``model_index.json``, a folder for each part, the model card.
+
+        Args:
+            folder: a new one, an empty one, or one whose checkpoint is to be replaced.
+            dtype: what the weights are stored in; as they are held if None.
+            layout: ``"noisereel"`` for our own models, ``"diffusers"`` for those opened from there, which diffusers can open
+                again; each has its own by default.
+
+        Raises:
+            ValueError: a layout that cannot hold the model.
+        """
+        own: Layout = "diffusers" if self.foreign else "noisereel"
+        if layout is not None and layout != own:
+            raise ValueError(f"a {self.call['recipe']} model can be written in the layout {own!r}, not {layout!r}")
+        if self.foreign:
+            write_foreign(self.foreign, Path(folder), dtype, card=self.card)
+            return
         index = {"_class_name": "TextToVideo", "_noisereel_version": __version__, **self.call, "about": self.about}
         checkpoint.save(Path(folder), self.system.parts(), index, dtype=dtype, card=self.card)
 

@@ -105,7 +105,7 @@ def constant(value: Tensor) -> Change:
 
     def check(tensors: Tensors) -> Tensors:
         (ours,) = tensors
-        if not ours.is_meta and not torch.equal(ours.to(value), value):
+        if not ours.is_meta and not torch.equal(ours, value.to(ours)):
             raise ValueError("a number that the other checkpoint keeps in its configuration was changed since it was opened")
         return []
 
