@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 from torch.nn import functional
 
 from noisereel.data.reader import probe, read_clip
@@ -172,3 +172,96 @@ def test_export_takes_what_diffusers_gives(tmp_path: Path) -> None:
     clips = [read_clip(export_to_video(frames, tmp_path / f"{i}.webp", fps=4.0)) for i, frames in enumerate(forms)]
     assert all(torch.equal(clip, clips[0]) for clip in clips)
     assert psnr(clips[0], video * 2 - 1) > 50
+
+
+# Transparency
+
+
+def cutout(frames: int = 5, height: int = 12, width: int = 10) -> torch.Tensor:
+    """A disc that moves over nothing, with soft edges; colours go on where nothing shows."""
+    y, x = torch.arange(height)[:, None], torch.arange(width)
+    alpha = torch.stack([(3.5 - torch.hypot(y - 5.0, x - 2.0 - i)).clamp(0, 1) for i in range(frames)])
+    return torch.cat([smooth(frames, height, width), 2 * alpha[None] - 1])
+
+
+def rgba(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.stack([np.asarray(frame.convert("RGBA")) for frame in ImageSequence.Iterator(image)])
+
+
+def in_bytes(video: torch.Tensor) -> np.ndarray:
+    return ((video + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).numpy()
+
+
+@pytest.mark.parametrize("ending", ["webp", "apng"])
+@pytest.mark.parametrize("frames", [1, 5])
+def test_alpha_is_kept_without_loss(tmp_path: Path, ending: str, frames: int) -> None:
+    video = cutout(frames)
+    path = write(video, tmp_path / f"clip.{ending}", fps=5.0, metadata=NOTE)
+    back, wanted = rgba(path), in_bytes(video)
+    assert np.array_equal(back[..., 3], wanted[..., 3])
+    kept = (wanted[..., 3] > 0) | (ending == "apng")  # an animated webp forgets colours of which nothing shows
+    assert np.array_equal(back[kept], wanted[kept])
+    assert read_metadata(path) == NOTE
+
+
+def test_a_gif_is_transparent_or_not(tmp_path: Path) -> None:
+    video = cutout()
+    back = rgba(write(video, tmp_path / "clip.gif", fps=5.0, metadata=NOTE))
+    wanted = in_bytes(video)
+    assert np.array_equal(back[..., 3], np.where(wanted[..., 3] < 128, 0, 255))
+    shown = back[..., 3] == 255
+    assert np.abs(back[shown][:, :3].astype(int) - wanted[shown][:, :3]).max() < 24, "quantized"
+    assert read_metadata(tmp_path / "clip.gif") == NOTE
+
+
+def test_what_has_left_a_frame_does_not_stay(tmp_path: Path) -> None:
+    """A square that jumps: nothing of it is left where it was."""
+    video = torch.full((4, 3, 8, 8), -1.0)
+    for frame in range(3):
+        video[:, frame, :3, 3 * frame : 3 * frame + 2] = 1.0
+    for ending in ("gif", "webp", "apng"):
+        assert np.array_equal(rgba(write(video, tmp_path / f"clip.{ending}", fps=5.0))[..., 3], in_bytes(video)[..., 3]), ending
+
+
+def test_sheets_keep_alpha_and_leave_blank_cells_transparent(tmp_path: Path) -> None:
+    video = cutout(10)
+    (contact,) = rgba(write(video, tmp_path / "contact.png", fps=5.0))
+    assert contact.shape == (3 * 12 + 2 * 2, 4 * 10 + 3 * 2, 4)
+    assert (contact[12:14, :, 3] == 0).all()
+    (sheet,) = rgba(write(video, tmp_path / "sheet.png", fps=5.0, sheet=True))
+    atlas = json.loads((tmp_path / "sheet.json").read_text())
+    assert atlas["meta"]["format"] == "RGBA8888"
+    assert (sheet[24:, 20:, 3] == 0).all()
+    for frame, cell in zip(in_bytes(video), atlas["frames"], strict=True):
+        x, y, w, h = cell["frame"].values()
+        assert np.array_equal(sheet[y : y + h, x : x + w], frame)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "webm"])
+def test_formats_without_alpha_name_those_that_have_it(tmp_path: Path, ending: str) -> None:
+    with pytest.raises(ValueError, match=r"transparent video .* end the name in \.gif, \.webp, \.apng, \.png"):
+        write(cutout(), tmp_path / f"clip.{ending}", fps=5.0)
+    with pytest.raises(ValueError, match=r"end the name in \.png"):
+        checked(tmp_path / "clip.apng", sheet=True, transparent=True)
+
+
+def test_the_atlas_has_every_field_that_aseprite_writes_of_a_frame(tmp_path: Path) -> None:
+    write(smooth(3, 8, 6), tmp_path / "walk.png", fps=8.0, sheet=True)
+    atlas = json.loads((tmp_path / "walk.json").read_text())
+    assert atlas["frames"][1] == {
+        "filename": "1",
+        "frame": {"x": 6, "y": 0, "w": 6, "h": 8},
+        "rotated": False,
+        "trimmed": False,
+        "spriteSourceSize": {"x": 0, "y": 0, "w": 6, "h": 8},
+        "sourceSize": {"w": 6, "h": 8},
+        "duration": 125,
+    }
+    assert set(atlas["meta"]) == {"app", "version", "image", "format", "size", "scale", "frameTags"}
+    assert atlas["meta"]["frameTags"] == [{"name": "walk", "from": 0, "to": 2, "direction": "forward"}]
+
+
+def test_a_folder_that_takes_no_files_is_named_and_nothing_else() -> None:
+    with pytest.raises(ValueError, match=r"^cannot write in /proc \(.*\): choose another folder$"):
+        checked("/proc/out.mp4")

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -21,16 +22,17 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from noisereel.data.reader import IMAGE_ENDINGS
+from noisereel.data.sheets import Frames, atlas, tiled
 from noisereel.types import Video
 
-Frames = UInt8[np.ndarray, "t h w c"]
-
 _DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
+_CLEAR = 255  # the palette entry of a gif that is transparent
+_OPAQUE = (".mp4", ".webm")
 _BT709 = 1  # its number in every table of H.273; as a range, 1 is the limited one that video uses
 
 
 def write(
-    video: Float[Tensor, "3 t h w"],
+    video: Float[Tensor, "c t h w"],
     path: str | Path,
     *,
     fps: float,
@@ -38,54 +40,48 @@ def write(
     sheet: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a video in [-1, 1] as the path's ending says, and return the path.
+    """Write a video in [-1, 1] as the path's ending says, and return the path; a fourth channel is alpha.
 
     mp4 is H.264 (odd sizes gain an edge row or column, which its 4:2:0 needs to play everywhere), webm is VP9; webp and
-    apng are lossless; png is a contact sheet, or with ``sheet`` a sprite sheet of equal cells with a json of its frames
-    beside it. ``scale`` repeats each pixel; ``metadata`` (JSON values) is kept in the file, see ``read_metadata``.
+    apng are lossless; gif has 256 colours, and its pixels are transparent or not; png is a contact sheet, or with ``sheet`` a
+    sprite sheet of equal cells with a json of its frames beside it. ``scale`` repeats each pixel; ``metadata`` (JSON values)
+    is kept in the file, see ``read_metadata``.
     """
-    path = checked(path, sheet=sheet, fps=fps)
+    path = checked(path, sheet=sheet, fps=fps, transparent=len(video) == 4)
     if scale < 1:
         raise ValueError(f"scale {scale}: it must be positive")
     frames = _to_uint8(video, scale)
     note = json.dumps(dict(metadata or {}))
-    temporary = _beside(path)
-    extra = _beside(path.with_suffix(".json")) if sheet else None
-    try:
-        if extra is None:
+    if not sheet:
+        with _whole(path) as (temporary,):
             _ENCODERS[path.suffix.lower()](frames, temporary, fps, note)
-        else:
-            _sprite_sheet(frames, temporary, fps, note)
-            extra.write_text(json.dumps(_cells(frames, fps, path.name), indent=1))
-            os.replace(extra, path.with_suffix(".json"))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"could not write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-        if extra is not None:
-            extra.unlink(missing_ok=True)
+        return path
+    with _whole(path, path.with_suffix(".json")) as (temporary, beside):
+        _save_png(tiled(frames, gap=0), temporary, note)
+        beside.write_text(json.dumps(atlas(frames, _durations(len(frames), fps, 0.001), path.name), indent=1))
     return path
 
 
-def checked(path: str | Path, *, sheet: bool = False, fps: float | None = None) -> Path:
+def checked(path: str | Path, *, sheet: bool = False, fps: float | None = None, transparent: bool = False) -> Path:
     """The path, if ``write`` could write there: worth asking before the work that makes the video."""
     path = Path(path)
     if fps is not None and not fps > 0:
         raise ValueError(f"fps {fps}: it must be positive")
     if fps is not None and fps > 50 and path.suffix.lower() == ".gif":
         raise ValueError(f"a gif plays at most 50 frames a second, not {fps:g}: choose another ending, or fewer")
-    legal = [".png"] if sheet else list(_ENCODERS)
+    legal = [".png"] if sheet else [ending for ending in _ENCODERS if not (transparent and ending in _OPAQUE)]
     if path.suffix.lower() not in legal:
-        what = "a sprite sheet" if sheet else "a video"
+        what = f"a {'transparent ' if transparent else ''}{'sprite sheet' if sheet else 'video'}"
         raise ValueError(f"cannot write {what} to {path.name!r}: end the name in {', '.join(legal)}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} to write {path.name} in: make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"no permission to write in {path.parent}: choose another folder")
-    return path
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):  # permissions do not tell everything, such as a disk that is read-only
+            return path
+    except OSError as error:
+        raise ValueError(f"cannot write in {path.parent} ({error.strerror}): choose another folder") from error
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -136,6 +132,23 @@ def _to_uint8(video: Float[Tensor, "c t h w"], scale: int) -> UInt8[np.ndarray, 
     return repeat(bytes_, "c t h w -> t (h p) (w q) c", p=scale, q=scale).numpy()
 
 
+@contextmanager
+def _whole(*paths: Path) -> Iterator[list[Path]]:
+    """Empty files beside the paths that take their places when the block ends without an error."""
+    temporaries: list[Path] = []
+    try:
+        for path in paths:
+            temporaries.append(_beside(path))
+        yield temporaries
+        for temporary, path in zip(temporaries, paths, strict=True):
+            os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, f"could not write {paths[0]}: {error.strerror or error}") from error
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
 def _beside(path: Path) -> Path:
     """An empty temporary file in the same folder, so that renaming it is atomic."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
@@ -180,9 +193,22 @@ def _webm(frames: Frames, path: Path, fps: float, note: str) -> None:
 
 
 def _gif(frames: Frames, path: Path, fps: float, note: str) -> None:
-    first, *rest = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    first, *rest = map(_indexed, frames)
     times = [10 * hundredths for hundredths in _durations(len(frames), fps, 0.01)]
-    first.save(path, "GIF", save_all=True, append_images=rest, duration=times, loop=0, comment=note.encode(), disposal=1)
+    more: dict[str, Any] = {"transparency": _CLEAR, "disposal": 2} if frames.shape[-1] == 4 else {"disposal": 1}
+    first.save(path, "GIF", save_all=True, append_images=rest, duration=times, loop=0, comment=note.encode(), **more)
+
+
+def _indexed(frame: UInt8[np.ndarray, "h w c"]) -> Image.Image:
+    """The frame in 256 colours; with alpha in 255 and ``_CLEAR``, which is what less than half a pixel becomes."""
+    if frame.shape[-1] == 3:
+        return Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE)
+    clear = frame[..., 3] < 128
+    colours = Image.fromarray(np.where(clear[..., None], 0, frame[..., :3])).quantize(_CLEAR, dither=Image.Dither.NONE)
+    palette = colours.getpalette() or []
+    picture = Image.fromarray(np.where(clear, _CLEAR, np.asarray(colours)).astype(np.uint8), "P")
+    picture.putpalette(palette + [0] * (768 - len(palette)))
+    return picture
 
 
 def _webp(frames: Frames, path: Path, fps: float, note: str) -> None:
@@ -200,21 +226,7 @@ def _apng(frames: Frames, path: Path, fps: float, note: str) -> None:
 
 
 def _contact_sheet(frames: Frames, path: Path, fps: float, note: str) -> None:
-    _save_png(_tiled(frames, gap=2), path, note)
-
-
-def _sprite_sheet(frames: Frames, path: Path, fps: float, note: str) -> None:
-    _save_png(_tiled(frames, gap=0), path, note)
-
-
-def _tiled(frames: Frames, gap: int) -> UInt8[np.ndarray, "rows_h columns_w c"]:
-    video = rearrange(torch.from_numpy(frames), "t h w c -> t c 1 h w").float() / 255
-    tiled = grid(video, columns=_columns(len(frames)), gap=gap)
-    return (rearrange(tiled, "c 1 h w -> h w c") * 255).round().to(torch.uint8).numpy()
-
-
-def _columns(count: int) -> int:
-    return count if count <= 8 else math.ceil(math.sqrt(count))
+    _save_png(tiled(frames, gap=2), path, note)
 
 
 def _save_png(image: UInt8[np.ndarray, "h w c"], path: Path, note: str) -> None:
@@ -225,22 +237,6 @@ def _png_note(note: str) -> PngInfo:
     info = PngInfo()
     info.add_text("Comment", note)
     return info
-
-
-def _cells(frames: Frames, fps: float, image: str) -> dict[str, Any]:
-    """Where each frame lies in a sprite sheet, in the layout that Aseprite writes and game engines read."""
-    count, height, width, _ = frames.shape
-    columns = _columns(count)
-    cells = [
-        {
-            "filename": f"{i}",
-            "frame": {"x": i % columns * width, "y": i // columns * height, "w": width, "h": height},
-            "duration": duration,
-        }
-        for i, duration in enumerate(_durations(count, fps, 0.001))
-    ]
-    size = {"w": min(count, columns) * width, "h": math.ceil(count / columns) * height}
-    return {"frames": cells, "meta": {"app": "noisereel", "image": image, "size": size, "scale": "1"}}
 
 
 _ENCODERS: dict[str, Callable[[Frames, Path, float, str], None]] = {
