@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -34,8 +33,7 @@ class Clip:
         length = self.tokens.shape[1]
         if self.mask is None or self.text is not None:
             return Segment(length=length, text=self.text, text_mask=self.mask)
-        video = self.mask.new_ones(len(self.mask), length - self.text_length)
-        return Segment(length=length, mask=torch.cat([self.mask, video], dim=1))
+        return Segment(length=length, mask=self.mask)
 
 
 def all_spans(clips: Sequence[Clip], streams: int) -> Spans:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from noisereel.nets.attention import rotary_angles
 from noisereel.nets.clip import Clip, all_spans, parts_of
 from noisereel.nets.layers import Embedding, ScalarEmbedding, zero
-from noisereel.nets.modulation import Modulation, modulate
+from noisereel.nets.modulation import Modulation, adaptive_norm
 from noisereel.nets.tokens import Patch, coordinates, grid_of, patchify, unpatchify
 from noisereel.nets.transformer import QK_NORMS, Block, Context, Rotation, SelfAttention
 from noisereel.types import Cond, Times, Video
@@ -27,6 +27,7 @@ CHOICES = {
     "modulation": ("block", "shared"),
     "positions": ("rope",),
     "qk_norm": QK_NORMS,
+    "gelu": ("none", "tanh"),
 }
 
 
@@ -51,7 +52,8 @@ class DiTConfig:
     inner_width: int = 0
     positions: str = "rope"
     axes: Sequence[int] = ()
-    qk_norm: str = "rms"
+    qk_norm: str = "layer"
+    gelu: str = "none"
     norm_affine: bool = False
     norm_eps: float = 1e-6
 
@@ -105,6 +107,8 @@ class DiT(nn.Module):
         positions: "rope".
         axes: how much of a head turns with time, rows and columns; about a third each if not given.
         qk_norm: of queries and keys: "none", "layer" of each head, "rms" over all heads.
+        gelu: of the feed-forward layers: exact ("none") or approximated by "tanh", as CogVideoX and Wan were trained; PyTorch
+            computes the approximation far more slowly on a CPU.
         norm_affine: the norms have weights of their own, and there is one more before the output (CogVideoX).
     """
 
@@ -225,7 +229,7 @@ class DiT(nn.Module):
         """The way out, for the video's tokens alone."""
         tokens = self.norm_final(tokens[:, clip.text_length :])
         shift, scale = self.out_modulation(clip.embedding, clip.embedding[:, :, None]).unbind(2)
-        tokens = self.out(modulate(self.norm_out(tokens), shift, scale, clip.spans))
+        tokens = self.out(adaptive_norm(self.norm_out, tokens, shift, scale, clip.spans))
         return unpatchify(tokens, self.patch, clip.grid)
 
 
@@ -247,6 +251,7 @@ def make_block(options: DiTConfig) -> Block:
         text=options.text if options.text_dim else "none",
         shared=options.modulation == "shared",
         qk_norm=options.qk_norm,
+        gelu=options.gelu,
         affine=options.norm_affine,
         eps=options.norm_eps,
         image=False,

@@ -8,11 +8,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from noisereel.nets.fused import AdaptiveNorm, Gated, Rows, Spans, Tokens
 from noisereel.nets.layers import zero
-
-Tokens = Float[Tensor, "b l c"]
-Rows = Float[Tensor, "b r c"]
-Spans = tuple[tuple[int, int], ...]  # how many tokens come next, and which row is theirs
 
 
 class Modulation(nn.Module):
@@ -35,13 +32,21 @@ class Modulation(nn.Module):
         return common + self.table[:, None].to(common.dtype)
 
 
-def modulate(x: Tokens, shift: Rows, scale: Rows, spans: Spans) -> Tokens:
-    """``x * (1 + scale) + shift``, each span with its row."""
-    return torch.addcmul(spread(shift, spans), x, 1 + spread(scale, spans))
+def adaptive_norm(norm: nn.LayerNorm, x: Tokens, shift: Rows, scale: Rows, spans: Spans) -> Tokens:
+    """``norm(x) * (1 + scale) + shift``, each span with its row."""
+    gain, offset = 1 + scale.float(), shift.float()
+    if norm.weight is not None:
+        gain, offset = gain * norm.weight, torch.addcmul(offset, gain, norm.bias)
+    if x.device.type == "cpu":
+        return AdaptiveNorm.apply(x, gain, offset, spans, norm.eps)
+    y = F.layer_norm(x, x.shape[-1:], eps=norm.eps)
+    return torch.addcmul(spread(offset, spans), y, spread(gain, spans)).to(x.dtype)
 
 
 def gated(x: Tokens, branch: Tokens, gate: Rows, spans: Spans) -> Tokens:
     """``x + gate * branch``, each span with its row."""
+    if x.device.type == "cpu":
+        return Gated.apply(x, branch, gate, spans)
     return torch.addcmul(x, branch, spread(gate, spans))
 
 

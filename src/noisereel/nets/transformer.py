@@ -11,11 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from noisereel.nets.attention import attend
+from noisereel.nets.fused import Attend, Heads, RMSNorm, Spans, Tokens, Turn
 from noisereel.nets.layers import zero
-from noisereel.nets.modulation import Modulation, Spans, gated, modulate
+from noisereel.nets.modulation import Modulation, adaptive_norm, gated
 
-Tokens = Float[Tensor, "b l c"]
-Heads = Float[Tensor, "b heads l d"]
 Rotation = tuple[Float[Tensor, "l half"], Float[Tensor, "l half"]]  # cosines and sines
 
 QK_NORMS = ("none", "layer", "rms")
@@ -26,7 +25,7 @@ class Segment:
     """One clip of a sequence: its tokens follow one another and attend only to themselves and to its text."""
 
     length: int
-    mask: Bool[Tensor, "b l"] | None = None  # which of its tokens may be looked at
+    mask: Bool[Tensor, "b m"] | None = None  # which of its first tokens, the text, may be looked at
     text: Float[Tensor, "b m c"] | None = None  # where text is not part of the sequence
     text_mask: Bool[Tensor, "b m"] | None = None
     image: Float[Tensor, "b i c"] | None = None
@@ -47,7 +46,16 @@ def qk_norm(kind: str, width: int, heads: int) -> nn.Module:
     """A norm of queries or keys: none, "layer" of each head (CogVideoX), or "rms" over all heads (Wan)."""
     if kind == "layer":
         return nn.LayerNorm(width // heads, eps=1e-6)
-    return nn.RMSNorm(width, eps=1e-6) if kind == "rms" else nn.Identity()
+    return WideRMSNorm(width, eps=1e-6) if kind == "rms" else nn.Identity()
+
+
+class WideRMSNorm(nn.RMSNorm):
+    """Root-mean-square norm over all heads at once."""
+
+    def forward(self, x: Tokens) -> Tokens:
+        if x.device.type == "cpu":
+            return RMSNorm.apply(x, self.weight, self.eps)
+        return super().forward(x)
 
 
 class SelfAttention(nn.Module):
@@ -66,7 +74,7 @@ class SelfAttention(nn.Module):
         v = split_heads(v, self.heads)
         lengths = [segment.length for segment in context.segments]
         apart = zip(*(y.split(lengths, dim=2) for y in (q, k, v)), context.segments, strict=True)
-        outs = [attend(q, k, v, only(segment.mask)) for q, k, v, segment in apart]
+        outs = [look(q, k, v, segment.mask) for q, k, v, segment in apart]
         return self.out(rearrange(torch.cat(outs, dim=2) if len(outs) > 1 else outs[0], "b heads l d -> b l (heads d)"))
 
     def _prepared(self, norm: nn.Module, y: Tokens, context: Context) -> Heads:
@@ -96,22 +104,23 @@ class TextAttention(nn.Module):
         if segment.text is None:
             return torch.zeros_like(q)
         k, v = self.kv(segment.text).chunk(2, dim=-1)
-        out = attend(q, normed(self.norm_k, k, self.heads), split_heads(v, self.heads), only(segment.text_mask))
+        out = look(q, normed(self.norm_k, k, self.heads), split_heads(v, self.heads), segment.text_mask)
         if self.image_kv is not None and self.norm_image_k is not None and segment.image is not None:
             k, v = self.image_kv(segment.image).chunk(2, dim=-1)
-            out = out + attend(q, normed(self.norm_image_k, k, self.heads), split_heads(v, self.heads))
+            out = out + look(q, normed(self.norm_image_k, k, self.heads), split_heads(v, self.heads), None)
         return out
 
 
 class MLP(nn.Module):
     """Two linears around a GELU."""
 
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int, gelu: str) -> None:
         super().__init__()
+        self.gelu = gelu
         self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
 
     def forward(self, x: Tokens) -> Tokens:
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(F.gelu(self.up(x), approximate=self.gelu))
 
 
 class Block(nn.Module):
@@ -122,8 +131,8 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, *, inner: int, embed_width: int, text: str, shared: bool, qk_norm: str, affine: bool,
-        eps: float, image: bool,
+        self, width: int, heads: int, *, inner: int, embed_width: int, text: str, shared: bool, qk_norm: str, gelu: str,
+        affine: bool, eps: float, image: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.streams = 2 if text == "joint" else 1
@@ -133,16 +142,16 @@ class Block(nn.Module):
         self.text_norm = nn.LayerNorm(width, eps) if text == "cross" else None
         self.text_attention = TextAttention(width, heads, qk_norm, image=image) if text == "cross" else None
         self.norm2 = nn.LayerNorm(width, eps, affine)
-        self.feed_forward = MLP(width, inner)
+        self.feed_forward = MLP(width, inner, gelu)
 
     def forward(self, x: Tokens, context: Context) -> Tokens:
         first, last = self._moves(context)
         shift, scale, gate = first
-        x = gated(x, self.attention(modulate(self.norm1(x), shift, scale, context.spans), context), gate, context.spans)
+        x = gated(x, self.attention(adaptive_norm(self.norm1, x, shift, scale, context.spans), context), gate, context.spans)
         if self.text_norm is not None and self.text_attention is not None:
             x = x + self.text_attention(self.text_norm(x), context)
         shift, scale, gate = last
-        return gated(x, self.feed_forward(modulate(self.norm2(x), shift, scale, context.spans)), gate, context.spans)
+        return gated(x, self.feed_forward(adaptive_norm(self.norm2, x, shift, scale, context.spans)), gate, context.spans)
 
     def _moves(self, context: Context) -> Float[Tensor, "2 3 b rows c"]:
         """Shift, scale and gate of both branches; rows are ordered embedding, then video and text."""
@@ -165,10 +174,16 @@ def normed(norm: nn.Module, y: Tokens, heads: int) -> Heads:
 def turned(y: Heads, rotation: Rotation) -> Heads:
     """Rotary positions with cosines and sines worked out beforehand, see ``attention.rotate``."""
     cos, sin = (part.to(y.dtype) for part in rotation)
+    if y.device.type == "cpu":
+        return Turn.apply(y, cos, sin)
     first, second = y.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def only(mask: Bool[Tensor, "b k"] | None) -> Bool[Tensor, "b 1 1 k"] | None:
-    """Which keys all queries of all heads may look at."""
-    return None if mask is None else mask[:, None, None]
+def look(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None) -> Heads:
+    """Attention to the keys, of which the first are seen only where ``mask`` is True."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= 256:
+        return Attend.apply(q, k, v, mask)
+    if mask is not None:
+        mask = F.pad(mask, (0, k.shape[2] - mask.shape[1]), value=True)[:, None, None]
+    return attend(q, k, v, mask)
