@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from noisereel.nets.frames import Frames
 from noisereel.nets.layers import Context, Conv
-from noisereel.nets.temporal import SeriesConv, Temporal, TemporalAttention, TemporalBranch, TemporalConv
+from noisereel.nets.norm import FrameNorm
+from noisereel.nets.temporal import SeriesConv, Temporal, TemporalAttention, TemporalBranch, TemporalConv, clip_norm
 
 POSITIONS = ("relative", "sinusoidal", "rotary")
 B, T, C = 2, 5, 16
@@ -165,6 +166,22 @@ def test_a_frame_alone_passes_a_blend_untouched_but_not_vdm_attention() -> None:
     y = layer.norm(x.permute(0, 2, 3, 1))
     expected = layer.to_out(layer.to_v(y)).permute(0, 3, 1, 2)
     torch.testing.assert_close(layer(x, alone), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("grouping", [None, *GROUPINGS])
+def test_clip_norm_is_the_group_norm_of_each_whole_clip(grouping: str | None) -> None:
+    torch.manual_seed(0)
+    norm, x = FrameNorm(4, C), maps() + 1
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    groups = GROUPINGS[grouping] if grouping else None
+    out = clip_norm(norm, x, context(groups).frames, silu=True).unflatten(0, (B, T))
+    for sample, row in enumerate(groups or [[0] * T] * B):
+        for group in set(row):
+            members = [j for j, other in enumerate(row) if other == group]
+            clip = x.unflatten(0, (B, T))[sample, members].transpose(0, 1)[None]
+            expected = F.silu(F.group_norm(clip, 4, norm.weight, norm.bias, norm.eps))[0].transpose(0, 1)
+            torch.testing.assert_close(out[sample, members], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_branch_reads_the_embedding() -> None:

@@ -16,12 +16,29 @@ from noisereel.types import Cond, Hint, Text
 SMALL: dict[str, Any] = dict(
     width=16, multipliers=(1, 2), depth=1, attention=(False, True), head_width=8, norm_groups=4, text_dim=12, pooled_dim=10
 )
+IMAGE: dict[str, Any] = dict(
+    temporal_attention="none", temporal_transformer="none", temporal_entry=0, temporal_conv="none", blend=False
+)
 KINDS: dict[str, dict[str, Any]] = {
     "VDM": dict(temporal_attention="relative"),
     "Make-A-Video": dict(temporal_attention="sinusoidal", temporal_conv="series", scalars=("fps",)),
     "Imagen Video": dict(temporal_attention="none", temporal_conv="residual", attention=(False, False)),
     "Video LDM": dict(
-        temporal_attention="rotary", temporal_conv="residual", blend=True, attention_kind="transformer", scale_shift=False
+        temporal_attention="rotary",
+        temporal_conv="residual",
+        blend=True,
+        attention_kind="transformer",
+        scale_shift=False,
+        temporal_transformer="text",
+    ),
+    "text-to-video-sd": dict(
+        temporal_attention="unordered",
+        temporal_conv="deep",
+        clip_norms=True,
+        attention_kind="transformer",
+        scale_shift=False,
+        temporal_transformer="twice",
+        temporal_entry=3,
     ),
 }
 
@@ -114,13 +131,8 @@ def test_norms_see_one_frame() -> None:
 def inflate(kind: str) -> tuple[UNet, UNet]:
     """An image network that has learned something, and the video network that is born from it."""
     options = KINDS[kind]
-    image = net(**(options | dict(temporal_attention="none", temporal_conv="none", blend=False)))
-    born = net(loud=False, **options)
-    own = born.state_dict()
-    for name, weight in image.state_dict().items():
-        stem, leaf = name.rsplit(".", 1)
-        own[name if name in own else f"{stem}.spatial.{leaf}"] = weight
-    born.load_state_dict(own)
+    image, born = net(**(options | IMAGE)), net(loud=False, **options)
+    born.load_image(image.state_dict())
     return image, born
 
 
@@ -145,7 +157,7 @@ def test_temporal_parameters_learn_and_are_all_that_is_new(kind: str) -> None:
     rest = {name: p.clone() for name, p in born.named_parameters() if not any(p is q for q in temporal)}
     optimiser = torch.optim.SGD(temporal, lr=0.1)
     x, t, cond = video(), torch.tensor([0.2, 0.7]), Cond(text=text(2))
-    for _ in range(2):
+    for _ in range(3):  # a step for each of the zeros between a layer and the output
         optimiser.zero_grad()
         (born(x, t, cond) - x.flip(2)).square().mean().backward()
         optimiser.step()

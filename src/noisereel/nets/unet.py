@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -130,6 +130,21 @@ class UNet(nn.Module):
                 yield from module.temporal.parameters()
             elif isinstance(module, HintEncoder):
                 yield from module.parameters()
+
+    def load_image(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights of an image network: the same but for its temporal parts, which keep their own.
+
+        Raises:
+            ValueError: ``state`` is not that of the same network without temporal parts.
+        """
+        temporal = {id(parameter) for parameter in self.temporal_parameters()}
+        own = {name.replace(".spatial.", "."): p for name, p in self.named_parameters() if id(p) not in temporal}
+        wrong = sorted(own.keys() ^ state.keys()) or sorted(name for name in own if own[name].shape != state[name].shape)
+        if wrong:
+            raise ValueError(f"these are not the weights of this network without its temporal parts: see {wrong[0]}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
 
     def _maps(self, x: Video, cond: Cond) -> Float[Tensor, "bt c_in h w"]:
         """The input of the first convolution, in channels-last memory."""

@@ -32,6 +32,7 @@ class Kind:
     defaults: Config  # every field that its configuration may have, with the value of one that is absent
     build: Callable[[Config], nn.Module]  # from a configuration with every field; refuses what we cannot express
     names: Callable[[Config], KeyMap]
+    current: Callable[[str], str] = str  # today's name of a weight that an older diffusers may have named otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def open_component(folder: Path, kinds: Mapping[str, Kind], dtype: torch.dtype =
     with unfilled(dtype):
         module = kinds[name].build(config)
     names = kinds[name].names(config)
-    names.load(module, Shards(folder), folder)
+    names.load(module, Renamed(Shards(folder), kinds[name].current), folder)
     return Component(module=module.eval().requires_grad_(False), names=names, written=written, config=config)
 
 
@@ -143,6 +144,27 @@ class Shards(Mapping[str, Tensor]):
     @cached_property
     def _open_files(self) -> dict[Path, Any]:
         return {}
+
+
+class Renamed(Mapping[str, Tensor]):
+    """Tensors under other names, each read only when it is asked for."""
+
+    def __init__(self, tensors: Shards, new_name: Callable[[str], str]) -> None:
+        self._tensors = tensors
+        self._old_names = {new_name(name): name for name in tensors}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[self._old_names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._old_names)
+
+    def __len__(self) -> int:
+        return len(self._old_names)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without reading it."""
+        return self._tensors.shape(self._old_names[name])
 
 
 @contextmanager

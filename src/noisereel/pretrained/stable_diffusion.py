@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -218,5 +219,16 @@ def tower_rules(blocks: Sequence[tuple[str, int]], way: str, last: int) -> list[
     return [*rules, Rule("norm_out.{p}", "conv_norm_out.{p}"), Rule("conv_{end}.{p}", "conv_{end}.{p}")]
 
 
+OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+OLD_NAME = re.compile(rf"(?<=attentions\.0\.)({'|'.join(OLD_NAMES)})(?=\.)")
+
+
+def current_vae_name(name: str) -> str:
+    """Today's name of an autoencoder's weight; the published Stable Diffusion calls those of its attention as in 2022."""
+    return OLD_NAME.sub(lambda match: OLD_NAMES[match[0]], name)
+
+
 UNET2D = Kind(defaults=UNET_DEFAULTS, build=lambda config: UNet(**unet_options(config)), names=unet_names)
-VAE = Kind(defaults=VAE_DEFAULTS, build=lambda config: FrameVAE(**vae_options(config)), names=vae_names)
+VAE = Kind(
+    defaults=VAE_DEFAULTS, build=lambda config: FrameVAE(**vae_options(config)), names=vae_names, current=current_vae_name
+)
