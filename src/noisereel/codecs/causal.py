@@ -7,7 +7,7 @@ before the first chunk. Feature maps are ``b c t h w`` in channels-last memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, TypeAlias
@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisereel.types import Video
+from noisereel.types import Latent
 
 Maps = Float[Tensor, "b c t h w"]
 NewMaps = Float[Tensor, "b new_c new_t new_h new_w"]
+Kernel = Float[Tensor, "out in kt kh kw"]
 Past: TypeAlias = "Tensor | tuple[Any, ...] | None"  # nested as the layers are
 
 
@@ -29,27 +30,28 @@ class Chunk:
     """What every layer sees besides its input: which part of a video this is."""
 
     first: bool  # it starts with the first frame, which is coded by itself
-    latent: Video | None = None  # what is being decoded, for norms that look at it
+    latent: Latent | None = None  # what is being decoded, for norms that look at it
 
 
 class Chain(nn.ModuleList):
-    """Causal layers one after the other."""
+    """Causal layers one after the other, and a ``shortcut`` around them if there is one."""
 
-    def __init__(self, layers: Iterable[nn.Module]) -> None:
+    def __init__(self, layers: Iterable[nn.Module], shortcut: Callable[[Maps, Chunk], NewMaps] | None = None) -> None:
         super().__init__(layers)
+        self.shortcut = shortcut
 
     def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:
-        pasts = []
+        y, pasts = x, []
         for layer, old in zip(self, repeat(None) if past is None else past, strict=False):
-            x, new = layer(x, old, chunk)
+            y, new = layer(y, old, chunk)
             pasts.append(new)
-        return x, tuple(pasts)
+        return (y if self.shortcut is None else y + self.shortcut(x, chunk)), tuple(pasts)
 
 
 class CausalConv(nn.Conv3d):
-    """A convolution that sees ``kernel - 1`` frames back and none ahead; before the first frame there are zeros.
+    """A convolution that sees ``kernel - 1`` frames back and none ahead.
 
-    ``pad="first"``: before the first frame there are copies of it (Yang et al. 2024).
+    Before the first frame there are zeros, or with ``pad="first"`` copies of it (Yang et al. 2024).
     """
 
     def __init__(self, width: int, out_width: int, kernel: tuple[int, int, int] = (3, 3, 3), pad: str = "zeros") -> None:
@@ -59,31 +61,35 @@ class CausalConv(nn.Conv3d):
         self.pad = pad
 
     def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:  # type: ignore[override]
-        if self.memory == 0:
-            return conv3d(x, self), None
+        kernel = self.weight
         if past is None:
             past = x[:, :, :1].expand(-1, -1, self.memory, -1, -1)
             past = past if self.pad == "first" else torch.zeros_like(past)
-        x = torch.cat([past, x], dim=2)
-        return conv3d(x, self), x[:, :, -self.memory :].clone()
+            if self.pad == "zeros" and x.shape[2] == 1:
+                kernel = kernel[:, :, -1:]  # the others would meet zeros alone: an image costs a third
+        assert isinstance(past, Tensor)
+        seen = torch.cat([past, x], dim=2)
+        return conv3d(seen if kernel is self.weight else x, kernel, self), seen[:, :, -self.memory :].clone()
 
 
-def conv3d(x: Maps, conv: nn.Conv3d) -> NewMaps:
-    """The convolution of a module, by the fastest path.
+def conv3d(x: Maps, kernel: Kernel, conv: nn.Conv3d) -> NewMaps:
+    """The convolution of a module with a kernel, its own or part of it, by the fastest path.
 
-    PyTorch gives an fp32 convolution of one video on one CPU core to a kernel 2 to 8 times slower than oneDNN's.
+    PyTorch gives an fp32 convolution of one video on one CPU core to a routine 2 to 8 times slower than oneDNN's.
     """
     x = x.contiguous(memory_format=torch.channels_last_3d)
+    padding = [int(size) for size in conv.padding]
     slow = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if slow and torch.backends.mkldnn.is_available():
-        padding = [int(size) for size in conv.padding]
-        return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, conv.stride, conv.dilation, conv.groups)
-    return F.conv3d(x, conv.weight, conv.bias, conv.stride, conv.padding)
+        return torch.mkldnn_convolution(x, kernel, conv.bias, padding, conv.stride, conv.dilation, conv.groups)
+    return F.conv3d(x, kernel, conv.bias, conv.stride, padding)
 
 
-class FrameConv(nn.Conv2d):
-    """A convolution of each frame by itself."""
+class Pointwise(nn.Conv3d):
+    """A linear map of the channels of each pixel."""
 
-    def forward(self, x: Maps) -> NewMaps:  # type: ignore[override]
-        frames = x.transpose(1, 2).flatten(0, 1)  # a view in channels-last memory
-        return super().forward(frames).unflatten(0, (len(x), -1)).transpose(1, 2)
+    def __init__(self, width: int, out_width: int) -> None:
+        super().__init__(width, out_width, 1)
+
+    def forward(self, x: Maps) -> NewMaps:
+        return conv3d(x, self.weight, self)

@@ -2,37 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisereel.codecs.causal import CausalConv, Chain, Chunk, Maps, NewMaps, Past
-from noisereel.codecs.causal_blocks import Down, FrameAttention, ResBlock, Up
+from noisereel.codecs.causal import CausalConv, Chain, Chunk, Maps, NewMaps, Past, Pointwise
+from noisereel.codecs.causal_blocks import FrameAttention, MakeNorm, ResBlock
+from noisereel.codecs.causal_resample import Down, FoldedMean, UnfoldedCopy, Up
+from noisereel.codecs.chunk_norm import ChunkNorm
 from noisereel.codecs.pixel_norm import PixelNorm
 from noisereel.types import Latent, Video
 
-Moments = Float[Tensor, "b z new_t new_h new_w"]
+Moments = Float[Tensor, "b z _ _ _"]
+Resample = Literal["conv", "residual", "pool"]
+Pad = Literal["zeros", "first"]
+LOGVAR_RANGE = (-30.0, 20.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """What both halves of an autoencoder have in common."""
+
+    blocks: int
+    attention: bool
+    resample: Resample
+    pad: Pad
+    make_norm: MakeNorm
+
+    def conv(self, width: int, out_width: int) -> CausalConv:
+        return CausalConv(width, out_width, pad=self.pad)
+
+    def level(self, width: int, out_width: int, count: int) -> list[nn.Module]:
+        return [ResBlock(width if i == 0 else out_width, out_width, self.make_norm, self.pad) for i in range(count)]
+
+    def middle(self, width: int) -> Chain:
+        between = [FrameAttention(width, self.make_norm)] if self.attention else []
+        return Chain([*self.level(width, width, 1), *between, *self.level(width, width, 1)])
 
 
 class Encoder(nn.Module):
     """Levels of residual blocks, each but the last ending in ``Down``; then a middle at the lowest resolution."""
 
-    def __init__(
-        self, channels: int, out_channels: int, widths: Sequence[int], halve: Sequence[str], blocks: int, attention: bool
-    ) -> None:
+    def __init__(self, channels: int, out_channels: int, widths: Sequence[int], steps: Sequence[str], style: Style) -> None:
         super().__init__()
-        self.conv_in = CausalConv(channels, widths[0])
-        self.levels = Chain([])
         width = widths[0]
-        for out_width, step in zip(widths, [*halve, ""], strict=True):
-            self.levels.append(Chain(_blocks(width, out_width, blocks) + ([Down(out_width, step)] if step else [])))
+        self.conv_in = style.conv(channels, width)
+        self.levels = Chain([])
+        for out_width, step in zip(widths, [*steps, ""], strict=True):
+            level = style.level(width, out_width, style.blocks)
+            level += [Down(out_width, step, pool=style.resample == "pool")] if step else []
+            self.levels.append(Chain(level, FoldedMean(out_width, step) if style.resample == "residual" else None))
             width = out_width
-        self.middle = Chain(_middle(width, attention))
-        self.norm_out = PixelNorm(width)
-        self.conv_out = CausalConv(width, out_channels)
+        self.middle = style.middle(width)
+        self.norm_out = style.make_norm(width)
+        self.conv_out = style.conv(width, out_channels)
 
     def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:
         past_in, past_levels, past_middle, past_out = past or (None,) * 4
@@ -46,20 +75,19 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """A middle at the lowest resolution, then levels of residual blocks, each but the last ending in ``Up``."""
 
-    def __init__(
-        self, channels: int, out_channels: int, widths: Sequence[int], halve: Sequence[str], blocks: int, attention: bool
-    ) -> None:
+    def __init__(self, channels: int, out_channels: int, widths: Sequence[int], steps: Sequence[str], style: Style) -> None:
         super().__init__()
-        width = widths[-1]
-        self.conv_in = CausalConv(channels, width)
-        self.middle = Chain(_middle(width, attention))
+        width = widths[0]
+        self.conv_in = style.conv(channels, width)
+        self.middle = style.middle(width)
         self.levels = Chain([])
-        for out_width, step in zip(reversed(widths), [*reversed(halve), ""], strict=True):
-            level = _blocks(width, out_width, blocks + 1)
-            width = out_width // 2 if "hw" in step else out_width
-            self.levels.append(Chain(level + ([Up(out_width, width, step)] if step else [])))
-        self.norm_out = PixelNorm(width)
-        self.conv_out = CausalConv(width, out_channels)
+        for level_width, step in zip(widths, [*steps, ""], strict=True):
+            level = style.level(width, level_width, style.blocks + 1)
+            width = level_width // 2 if "hw" in step and style.resample == "conv" else level_width
+            level += [Up(level_width, width, step, pool=style.resample == "pool")] if step else []
+            self.levels.append(Chain(level, UnfoldedCopy(width, step) if step and style.resample == "residual" else None))
+        self.norm_out = style.make_norm(width)
+        self.conv_out = style.conv(width, out_channels)
 
     def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:
         past_in, past_middle, past_levels, past_out = past or (None,) * 4
@@ -70,72 +98,175 @@ class Decoder(nn.Module):
         return x, (past_in, past_middle, past_levels, past_out)
 
 
-def _blocks(width: int, out_width: int, count: int) -> list[nn.Module]:
-    return [ResBlock(width if i == 0 else out_width, out_width) for i in range(count)]
-
-
-def _middle(width: int, attention: bool) -> list[nn.Module]:
-    between: list[nn.Module] = [FrameAttention(width)] if attention else []
-    return [ResBlock(width, width), *between, ResBlock(width, width)]
-
-
 class CausalVAE(nn.Module):
-    """Video to latents and back, strictly causal in time and never mixing clips.
+    """Video to latents and back, strictly causal in time, in the form of Wan's autoencoder (Wan Team 2025, section 4.1).
 
-    ``mean`` and ``std`` are those of each latent channel; ``encode`` and ``decode`` scale by them, ``posterior`` and
-    ``decode_raw`` do not.
+    A video may be encoded and decoded piece by piece with exactly the result of the whole: ``encode_chunk`` and
+    ``decode_chunk`` take what is remembered of the frames before and return it; ``encode_stream`` and ``decode_stream``
+    pass it on. ``encode`` and ``decode`` do so where no gradient is wanted, so that their memory does not grow with the
+    number of frames.
 
-    Args:
-        widths: of the levels, from pixels to latents.
+    Args (keywords only; ``CausalVAE(**vae.config)`` builds the same network):
+        widths: channels of the levels, from pixels to latents; those of the decoder are ``decoder_widths`` if given.
         halve: what is halved between one level and the next: ``"hw"``, ``"t"`` or ``"thw"``.
+        double: what is doubled between one level of the decoder and the next, from latents to pixels; ``halve`` backwards if
+            None.
+        latent_channels: of the latents.
         patch: squares of ``patch`` x ``patch`` pixels become channels before the first convolution (Wan 2.2).
-        blocks: residual blocks of an encoder level; a decoder level has one more.
-        attention: attention among the pixels of each frame in the middle.
+        blocks: residual blocks of a level of the encoder; the decoder has one more.
+        attention: whether the pixels of a frame attend to one another in the middle.
+        resample: ``"conv"``: time and space by convolutions, that upwards giving half the width (Wan 2.1); ``"residual"``:
+            the same with shortcuts around every level, and the width kept (Wan 2.2); ``"pool"``: time by means and copies
+            (CogVideoX).
+        norm_groups: 0 for RMS normalisation of each pixel; else the groups of a normalisation over all frames of a chunk,
+            in the decoder modulated by the latent (CogVideoX). With it chunks differ from the whole.
+        pad: what causal convolutions see before the first frame: ``"zeros"`` or copies of the ``"first"`` frame (CogVideoX).
+        quant: whether a linear map follows the encoder and another precedes the decoder (Wan).
+        chunk: latent frames worked on at once.
+
+    Raises:
+        ValueError: what does not fit together.
     """
 
     lead = 1  # the first frame has a latent frame of its own
+
+    mean: Tensor  # of each latent channel before scaling, and its standard deviation
+    std: Tensor
 
     def __init__(
         self,
         *,
         widths: Sequence[int] = (96, 192, 384, 384),
         halve: Sequence[str] = ("hw", "thw", "thw"),
+        decoder_widths: Sequence[int] | None = None,
+        double: Sequence[str] | None = None,
         latent_channels: int = 16,
         patch: int = 1,
         blocks: int = 2,
         attention: bool = True,
+        resample: Resample = "conv",
+        norm_groups: int = 0,
+        pad: Pad = "zeros",
+        quant: bool = False,
+        chunk: int = 2,
     ) -> None:
         super().__init__()
-        self.channels, self.patch = latent_channels, patch
+        decoder_widths = widths[::-1] if decoder_widths is None else decoder_widths
+        double = halve[::-1] if double is None else double
+        self.config: dict[str, Any] = dict(widths=tuple(widths), halve=tuple(halve), latent_channels=latent_channels)
+        self.config |= dict(decoder_widths=tuple(decoder_widths), double=tuple(double), patch=patch)
+        self.config |= dict(blocks=blocks, attention=attention, resample=resample, norm_groups=norm_groups, pad=pad)
+        self.config |= dict(quant=quant, chunk=chunk)
+        self.channels, self.patch, self.chunk = latent_channels, patch, chunk
         space = patch * 2 ** sum("hw" in step for step in halve)
         self.stride = (2 ** sum("t" in step for step in halve), space, space)
-        colours = 3 * patch**2
-        self.encoder = Encoder(colours, 2 * latent_channels, widths, halve, blocks, attention)
-        self.decoder = Decoder(latent_channels, colours, widths, halve, blocks, attention)
-        self.mean: Tensor
-        self.std: Tensor
+        colours, z = 3 * patch**2, latent_channels
+
+        def style(latent_channels: int) -> Style:
+            norm = partial(ChunkNorm, norm_groups, latent_channels) if norm_groups else PixelNorm
+            return Style(blocks=blocks, attention=attention, resample=resample, pad=pad, make_norm=norm)
+
+        self.encoder = Encoder(colours, 2 * z, widths, halve, style(0))
+        self.quant = Pointwise(2 * z, 2 * z) if quant else nn.Identity()
+        self.post_quant = Pointwise(z, z) if quant else nn.Identity()
+        self.decoder = Decoder(z, colours, decoder_widths, double, style(z))
         self.register_buffer("mean", torch.zeros(latent_channels))
         self.register_buffer("std", torch.ones(latent_channels))
 
-    def posterior(self, video: Video) -> tuple[Moments, Moments]:
-        """The mean and the logarithm of the variance of the latents, as the network gives them, not scaled."""
-        x = rearrange(video, "b c t (h p) (w q) -> b (c q p) t h w", p=self.patch, q=self.patch)
-        moments, _ = self.encoder(x, None, Chunk(first=True))
-        mean, logvar = moments.chunk(2, dim=1)
-        return mean, logvar.clamp(-30, 20)
-
-    def decode_raw(self, latent: Latent) -> Video:
-        """The video of latents that are not scaled."""
-        x, _ = self.decoder(latent, None, Chunk(first=True, latent=latent))
-        return rearrange(x, "b (c q p) t h w -> b c t (h p) (w q)", p=self.patch, q=self.patch)
-
     def encode(self, video: Video) -> Latent:
         """The most likely latents, of about unit variance."""
-        return (self.posterior(video)[0] - _column(self.mean)) / _column(self.std)
+        return self._scaled(self.posterior(video)[0])
 
     def decode(self, latent: Latent) -> Video:
-        return self.decode_raw(latent * _column(self.std) + _column(self.mean))
+        """Pixels of scaled latents; they may leave [-1, 1] a little."""
+        return self.decode_raw(self._unscaled(latent))
+
+    def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Latent]:
+        """``encode``, piece by piece: chunks of a multiple of ``stride[0]`` frames, and one more in the first."""
+        for mean, _ in self._posteriors(chunks):
+            yield self._scaled(mean)
+
+    def decode_stream(self, latents: Iterable[Latent]) -> Iterator[Video]:
+        """``decode``, piece by piece: chunks of any number of latent frames."""
+        return self._videos(self._unscaled(latent) for latent in latents)
+
+    def posterior(self, video: Video) -> tuple[Moments, Moments]:
+        """Mean and log-variance of the latents, unscaled."""
+        self._check(video, first=True)
+        time = self.stride[0]
+        first, *others = self._sizes(1 + video.shape[2] // time)
+        pieces = video.split([1 + (first - 1) * time, *(size * time for size in others)], dim=2)
+        means, logvars = zip(*self._posteriors(pieces), strict=True)
+        return torch.cat(means, dim=2), torch.cat(logvars, dim=2)
+
+    def decode_raw(self, latent: Latent) -> Video:
+        """Pixels of latents as ``posterior`` gives them."""
+        sizes = self._sizes(latent.shape[2])
+        videos = self._videos(latent.split(sizes, dim=2))
+        if torch.is_grad_enabled():
+            return torch.cat(list(videos), dim=2)
+        start, whole = 0, latent.new_empty(())
+        for video in videos:  # not ``cat``, which would hold everything twice
+            if start == 0:
+                frames = 1 + (latent.shape[2] - 1) * self.stride[0]
+                whole = video.new_empty(*video.shape[:2], frames, *video.shape[3:])
+            whole[:, :, start : start + video.shape[2]] = video
+            start += video.shape[2]
+        return whole
+
+    def encode_chunk(self, video: Video, past: Past) -> tuple[Moments, Moments, Past]:
+        """Mean and log-variance for the next frames, unscaled, and what to remember; ``past`` is None for the first.
+
+        Raises:
+            ValueError: a number of frames or a size that the strides do not fit; says which would.
+        """
+        self._check(video, first=past is None)
+        x = rearrange(video, "b c t (h p) (w q) -> b (c q p) t h w", p=self.patch, q=self.patch)
+        moments, past = self.encoder(x.to(self.mean.dtype), past, Chunk(first=past is None))
+        mean, logvar = self.quant(moments).to(video.dtype).chunk(2, dim=1)
+        return mean, logvar.clamp(*LOGVAR_RANGE), past
+
+    def decode_chunk(self, latent: Latent, past: Past) -> tuple[Video, Past]:
+        """The next frames, from unscaled latents, and what to remember; ``past`` is None for the first."""
+        z = self.post_quant(latent.to(self.mean.dtype))
+        x, past = self.decoder(z, past, Chunk(first=past is None, latent=z))
+        video = rearrange(x, "b (c q p) t h w -> b c t (h p) (w q)", p=self.patch, q=self.patch)
+        return video.to(latent.dtype), past
+
+    def _posteriors(self, chunks: Iterable[Video]) -> Iterator[tuple[Moments, Moments]]:
+        past: Past = None
+        for video in chunks:
+            mean, logvar, past = self.encode_chunk(video, past)
+            yield mean, logvar
+
+    def _videos(self, latents: Iterable[Latent]) -> Iterator[Video]:
+        past: Past = None
+        for latent in latents:
+            video, past = self.decode_chunk(latent, past)
+            yield video
+
+    def _sizes(self, latents: int) -> list[int]:
+        """How many latent frames each chunk of a whole has; the first also has what is left over."""
+        if torch.is_grad_enabled() and not self.config["norm_groups"]:
+            return [latents]  # a gradient keeps all of it anyhow
+        others = max((latents - 1) // self.chunk - 1, 0)
+        return [latents - others * self.chunk] + [self.chunk] * others
+
+    def _check(self, video: Video, first: bool) -> None:
+        for name, size, stride in zip(("frames", "height", "width"), video.shape[2:], self.stride, strict=True):
+            more = 1 if first and name == "frames" else 0
+            if size < 1 or (size - more) % stride:
+                below = (size - more) // stride * stride + more
+                near = f"{below} or {below + stride}" if below > 0 else f"{stride + more}"
+                legal = f"{'1 more than ' if more else ''}a multiple of {stride}"
+                raise ValueError(f"{name} {size} will not do: this codec takes {legal}, such as {near}")
+
+    def _scaled(self, mean: Latent) -> Latent:
+        return (mean - _channels(self.mean)) / _channels(self.std)
+
+    def _unscaled(self, latent: Latent) -> Latent:
+        return latent * _channels(self.std) + _channels(self.mean)
 
 
-def _column(x: Tensor) -> Tensor:
-    return rearrange(x, "c -> c 1 1 1")
+def _channels(values: Tensor) -> Tensor:
+    return rearrange(values, "c -> c 1 1 1")

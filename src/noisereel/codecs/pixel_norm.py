@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from noisereel.codecs.causal import Chunk, Maps
 
-Rows = Float[Tensor, "*pixels c"]
-TINY = 1e-12  # what the root mean square is at least
+Rows = Float[Tensor, "p c"]  # pixels of all frames
+PerChannel = Float[Tensor, " c"]
+TINY = 1e-12  # what the norm of a pixel is at least
 
 
 class PixelNorm(nn.Module):
@@ -25,39 +26,47 @@ class PixelNorm(nn.Module):
     def forward(self, x: Maps, chunk: Chunk, silu: bool = True) -> Maps:
         rows = x.movedim(1, -1)  # contiguous, as maps are in channels-last memory
         if x.device.type == "cpu":
-            return _Norm.apply(rows, self.gain, silu).movedim(-1, 1)
-        rows = F.rms_norm(rows, self.gain.shape, self.gain.to(x.dtype), eps=TINY**2)
-        return (F.silu(rows) if silu else rows).movedim(-1, 1)
+            rows = _Norm.apply(rows.flatten(0, -2), self.gain, silu).view(rows.shape)
+        else:
+            rows = F.rms_norm(rows, self.gain.shape, self.gain.to(x.dtype), eps=TINY**2)
+            rows = F.silu(rows) if silu else rows
+        return rows.movedim(-1, 1)
 
 
 class _Norm(torch.autograd.Function):
     """``silu(gain * x / rms(x))`` with few passes over memory.
 
-    Measured on (4, 9, 32, 32, 48) forward and backward: 1.7 times as fast as PyTorch's operators in bf16 and in fp32.
+    What differs from row to row is spread over a row by a product of matrices, faster here than by broadcasting. Forward and
+    backward of (36864, 48): about twice as fast as PyTorch's operators, in bf16 and in fp32.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Rows, gain: Float[Tensor, c], silu: bool) -> Rows:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5).clamp_(min=TINY)
-        y = (x / norm).mul_(gain.to(x.dtype))
+    def forward(ctx: Any, x: Rows, gain: PerChannel, silu: bool) -> Rows:
+        inverse = torch.linalg.vector_norm(x, dim=-1).float().clamp_(min=TINY).reciprocal_().mul_(x.shape[-1] ** 0.5)
+        y = _outer(inverse, gain, x.dtype).mul_(x)
         if not any(ctx.needs_input_grad):
             return F.silu(y, inplace=True) if silu else y
-        ctx.save_for_backward(x, y, gain, norm)
+        ctx.save_for_backward(x, y, gain, inverse)
         ctx.silu = silu
         return F.silu(y) if silu else y
 
     @staticmethod
-    def backward(ctx: Any, grad: Rows) -> tuple[Rows, Float[Tensor, c], None]:
-        x, y, gain, norm = ctx.saved_tensors
+    def backward(ctx: Any, grad: Rows) -> tuple[Rows, PerChannel, None]:
+        x, y, gain, inverse = ctx.saved_tensors
         if ctx.silu:
             grad = torch.ops.aten.silu_backward(grad, y)
         # PyTorch's kernel for layer normalisation, told that the mean is 0; it takes the gradient through that mean too,
         # and what it took is given back.
-        inverse = norm.float().reciprocal()
-        weight = gain.float()
+        weight, rms = gain.float(), inverse[:, None]
         grad_x, grad_gain, _ = torch.ops.aten.native_layer_norm_backward(
-            grad.contiguous(), x, gain.shape, torch.zeros_like(inverse), inverse, weight, weight, [True, True, False]
+            grad, x, gain.shape, torch.zeros_like(rms), rms, weight, weight, [True, True, False]
         )
         with torch.autocast("cpu", enabled=False):
-            taken = (grad @ gain.to(grad.dtype))[..., None] * (inverse / x.shape[-1]).to(grad.dtype)
-        return grad_x.add_(taken), grad_gain, None
+            taken = (grad @ gain.to(grad.dtype)) * (inverse / x.shape[-1])
+            grad_x.addmm_(taken.to(grad.dtype)[:, None], grad.new_ones(1, x.shape[-1]))
+        return grad_x, grad_gain, None
+
+
+def _outer(rows: Float[Tensor, p], columns: PerChannel, dtype: torch.dtype) -> Rows:
+    with torch.autocast("cpu", enabled=False):
+        return rows.to(dtype)[:, None] @ columns.to(dtype)[None]
