@@ -224,3 +224,12 @@ def test_shipped_models_are_found_by_name() -> None:
 def test_mistakes_are_told_in_words(tiny: TextToVideo, prompt: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         tiny(prompt, **options)
+
+
+def test_an_image_is_the_first_frame(tiny: TextToVideo) -> None:
+    ramp = np.linspace(0, 255, 32, dtype=np.uint8)
+    image = Image.fromarray(np.stack([np.broadcast_to(ramp, (32, 32))] * 3, axis=-1))
+    made = frames(tiny, image=image)
+    wanted = np.asarray(image.resize((16, 16), Image.Resampling.LANCZOS)) / 255
+    np.testing.assert_allclose(made[0, 0], wanted, atol=1 / 255)
+    assert not np.allclose(made[0, 1], wanted, atol=0.05)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from PIL import Image
 from torch import Generator, Tensor
 
@@ -18,8 +18,8 @@ from noisereel import __version__, checkpoint
 from noisereel.diffusion.guidance import cfg
 from noisereel.pretrained.families import Foreign, open_foreign, write_foreign
 from noisereel.recipes.plan import complete, rebuild
-from noisereel.system import System
-from noisereel.types import Rng, Video
+from noisereel.system import System, spread
+from noisereel.types import Known, Rng, Video
 
 Layout = Literal["noisereel", "diffusers"]
 OutputType = Literal["pil", "np", "pt", "latent"]
@@ -127,6 +127,7 @@ class TextToVideo:
         guidance_scale: float | None = None,
         num_videos_per_prompt: int = 1,
         generator: Generator | Sequence[Generator] | None = None,
+        image: Image.Image | None = None,
         latents: Video | None = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
@@ -135,7 +136,7 @@ class TextToVideo:
     ) -> VideoOutput | tuple[Any]:
         """Videos for one prompt or a list; arguments as in diffusers' text-to-video pipelines.
 
-        ``guidance_scale`` 1 is no guidance. A list of generators gives each video its own; a single one is that of a single
+        ``guidance_scale`` 1 is no guidance. ``image`` is the first frame, resized to the video's size. A list of generators gives each video its own; a single one is that of a single
         video, and of several it draws their seeds. A video depends on its own generator and on nothing else in the call.
         For its steps one by one, see ``System.sample``.
 
@@ -145,15 +146,19 @@ class TextToVideo:
         """
         if output_type not in get_args(OutputType):
             raise ValueError(f"output_type {output_type!r} is unknown; use {', '.join(get_args(OutputType))}")
+        if image is None and self.system.first.given is not None:
+            raise ValueError("this model animates an image: give one, image=PIL.Image.open(...)")
         prompts = repeated(prompt, num_videos_per_prompt)
         negative = None if negative_prompt is None else matched(negative_prompt, prompts, num_videos_per_prompt)
         self.check_lengths([*prompts, *(negative or [])], max_sequence_length)
+        shape = self.shape(num_frames, height, width)
         moments = self.tuned(num_inference_steps, guidance_scale).sample(
             prompts,
             seeded(generator, len(prompts)),
             negative=negative,
-            shape=self.shape(num_frames, height, width),
+            shape=shape,
             noise=latents,
+            known=None if image is None else animated(image, shape, len(prompts), self.system.first.device),
         )
         last = None
         for last in moments:
@@ -297,6 +302,14 @@ def seeded(generator: Generator | Sequence[Generator] | None, count: int) -> Rng
     if len(generator) != count:
         raise ValueError(f"{count} videos but {len(generator)} generators; give one, or one for each video")
     return list(generator)
+
+
+def animated(image: Image.Image, shape: tuple[int, int, int], count: int, device: torch.device) -> Known:
+    """An image as the first frame of ``count`` videos, of which nothing else is known."""
+    frames, height, width = shape
+    pixels = np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32)
+    first = repeat(torch.from_numpy(pixels / 127.5 - 1).to(device), "h w c -> b c 1 h w", b=count)
+    return spread(first, frames, every=1)
 
 
 def converted(video: Video, output_type: OutputType) -> Any:
