@@ -48,9 +48,7 @@ def t5(kind: str) -> dict[str, Any]:
     config = getattr(transformers, f"{kind}Config")(
         vocab_size=32, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, pad_token_id=0, eos_token_id=1
     )
-    return dict(
-        tokenizer=tokenizer(None, "</s>", "<pad>"), text_encoder=getattr(transformers, f"{kind}EncoderModel")(config)
-    )
+    return dict(tokenizer=tokenizer(None, "</s>", "<pad>"), text_encoder=getattr(transformers, f"{kind}EncoderModel")(config))
 
 
 def loud(module: Any) -> Any:

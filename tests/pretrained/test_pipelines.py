@@ -1,7 +1,6 @@
 """Whole runs: prompts to frames, as diffusers makes them from the same folder and the same noise."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import peers
@@ -37,7 +36,10 @@ def test_stable_diffusion(tmp_path: Path) -> None:
 def test_text_to_video_sd(tmp_path: Path) -> None:
     peer = peers.save(peers.text_to_video_sd(), tmp_path)
     pipe = TextToVideo.from_pretrained(tmp_path)
-    start, options = noise(1, 4, 3, 8, 8), dict(num_frames=3, num_inference_steps=4, guidance_scale=3.0, negative_prompt=NEGATIVE)
+    start, options = (
+        noise(1, 4, 3, 8, 8),
+        dict(num_frames=3, num_inference_steps=4, guidance_scale=3.0, negative_prompt=NEGATIVE),
+    )
     expected = peer(PROMPT, latents=start, output_type="np", **options).frames
     found = pipe(PROMPT, latents=start, output_type="np", **options).frames
     assert_same(found, expected)

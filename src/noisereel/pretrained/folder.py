@@ -56,8 +56,11 @@ def open_component(folder: Path, kinds: Mapping[str, Kind], dtype: torch.dtype =
     if name not in kinds:
         raise ValueError(f"{folder} holds a {name}; what can be opened here is {' or '.join(kinds)}")
     config = complete(written, kinds[name].defaults, folder / checkpoint.CONFIG)
-    with unfilled(dtype):
-        module = kinds[name].build(config)
+    try:
+        with unfilled(dtype):
+            module = kinds[name].build(config)
+    except ValueError as error:
+        raise ValueError(f"{folder} cannot be opened: {error}") from error
     names = kinds[name].names(config)
     names.load(module, Renamed(Shards(folder), kinds[name].current), folder)
     return Component(module=module.eval().requires_grad_(False), names=names, written=written, config=config)
@@ -180,9 +183,9 @@ def unfilled(dtype: torch.dtype) -> Iterator[None]:
 
 
 class _NoDraws(TorchFunctionMode):
-    """Functions that fill a tensor with random numbers leave it as it is."""
+    """Initialisers leave a tensor as it is."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.Tensor.uniform_, torch.Tensor.normal_):
-            return args[0]
+        if getattr(func, "__module__", "") == "torch.nn.init" or func in (torch.Tensor.uniform_, torch.Tensor.normal_):
+            return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
