@@ -46,8 +46,8 @@ def test_a_frame_is_coded_by_itself() -> None:
 
 def test_the_temporal_decoder_is_born_the_image_decoder() -> None:
     image, tuned = vae(), vae(temporal=True)
-    own = tuned.state_dict()
-    tuned.load_state_dict(own | image.state_dict())
+    image.mean += 0.5
+    tuned.load_image(image.state_dict())
     latent = image.encode(video())
     with torch.no_grad():
         assert torch.equal(tuned.decode(latent), image.decode(latent))
@@ -70,6 +70,15 @@ def test_training_the_temporal_decoder_moves_nothing_else() -> None:
         optimiser.step()
     for name, parameter in tuned.named_parameters():
         assert torch.equal(parameter, before[name]) != (id(parameter) in temporal), name
+
+
+def test_many_frames_are_coded_a_few_at_a_time() -> None:
+    made, x = vae(), video(frames=19)
+    latent = made.encode(x)
+    with torch.no_grad():
+        torch.testing.assert_close(made.encode(x), latent, rtol=1e-5, atol=1e-6)
+        pixels = made.decode(latent)
+    torch.testing.assert_close(made.decode(latent), pixels, rtol=1e-5, atol=1e-6)
 
 
 def test_scaling_is_inside() -> None:
@@ -108,3 +117,7 @@ def test_bad_input_is_named() -> None:
         vae(norm_groups=3)
     with pytest.raises(ValueError, match="frames are 16x22; height and width must be multiples of 4"):
         vae().encode(video()[..., :22])
+    with pytest.raises(ValueError, match=r"see decoder\.blocks\.0\.temporal"):
+        vae(temporal=True).load_image(vae(temporal=True).state_dict())
+    with pytest.raises(ValueError, match=r"see decoder\.conv_in\.weight"):
+        vae(channels=3).load_image(vae().state_dict())

@@ -15,6 +15,9 @@ from noisereel.types import Video
 
 Maps = Float[Tensor, "bt c h w"]
 NewMaps = Float[Tensor, "bt new_c new_h new_w"]
+NewVideo = Float[Tensor, "b new_c t new_h new_w"]
+
+FRAMES_AT_ONCE = 8
 
 
 def norm(groups: int, width: int) -> nn.GroupNorm:
@@ -124,7 +127,10 @@ class Block(nn.Module):
 
 
 class Tower(nn.Module):
-    """A convolution, blocks, a norm, SiLU and a convolution: an encoder or a decoder of frames."""
+    """A convolution, blocks, a norm, SiLU and a convolution: an encoder or a decoder of frames.
+
+    Without gradients and where frames do not mix it works on a few at a time, so that memory does not grow with their number.
+    """
 
     def __init__(self, channels: int, width: int, blocks: list[Block], last_width: int, out_channels: int, groups: int) -> None:
         super().__init__()
@@ -132,8 +138,14 @@ class Tower(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm_out = norm(groups, last_width)
         self.conv_out = nn.Conv2d(last_width, out_channels, 3, padding=1)
+        self.mixes = any(block.temporal is not None for block in blocks)
 
-    def forward(self, video: Video) -> Float[Tensor, "b new_c t new_h new_w"]:
+    def forward(self, video: Video) -> NewVideo:
+        if self.mixes or torch.is_grad_enabled():
+            return self._code(video)
+        return torch.cat([self._code(part) for part in video.split(FRAMES_AT_ONCE, dim=2)], dim=2)
+
+    def _code(self, video: Video) -> NewVideo:
         maps = rearrange(video, "b c t h w -> (b t) c h w").to(self.conv_in.weight.dtype)
         x = self.conv_in(maps.contiguous(memory_format=torch.channels_last))
         for block in self.blocks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -95,6 +95,19 @@ class FrameVAE(nn.Module):
         for module in self.modules():
             if isinstance(module, TemporalBlock):
                 yield from module.parameters()
+
+    def load_image(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights and the scaling of the same autoencoder without temporal parts, which keep their own.
+
+        Raises:
+            ValueError: ``state`` is not that of the same autoencoder without temporal parts.
+        """
+        temporal = {id(parameter) for parameter in self.temporal_parameters()}
+        own = {name: value for name, value in self.state_dict(keep_vars=True).items() if id(value) not in temporal}
+        wrong = sorted(own.keys() ^ state.keys()) or sorted(name for name in own if own[name].shape != state[name].shape)
+        if wrong:
+            raise ValueError(f"these are not the weights of this autoencoder without its temporal parts: see {wrong[0]}")
+        self.load_state_dict(state, strict=False)
 
 
 def _down(widths: list[int], depth: int, groups: int) -> list[Block]:
