@@ -12,7 +12,14 @@ from noisereel.nets.frames import Frames
 from noisereel.nets.modulation import Spans
 from noisereel.nets.tokens import Grid
 from noisereel.nets.transformer import Segment
-from noisereel.types import Cond, Groups, Text, Video
+from noisereel.types import Cond, Groups, Hint, Text, Video
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageHint(Hint):
+    """A hint that also says what is in an image, in the tokens of an image encoder (Wan 2.1 from images: CLIP's)."""
+
+    tokens: Float[Tensor, "b i d"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +32,16 @@ class Clip:
     spans: Spans  # of the video's tokens
     text_length: int = 0  # how many of the tokens are text's
     text: Float[Tensor, "b m c"] | None = None
-    mask: Bool[Tensor, "b m"] | None = None  # which tokens of the text may be looked at
+    mask: Bool[Tensor, "b m"] | None = None  # which tokens of the text may be looked at; all if None
+    image: Float[Tensor, "b i c"] | None = None
 
     @property
     def segment(self) -> Segment:
         """What attention must know."""
         length = self.tokens.shape[1]
-        if self.mask is None or self.text is not None:
-            return Segment(length=length, text=self.text, text_mask=self.mask)
-        return Segment(length=length, mask=self.mask)
+        if self.text is None:
+            return Segment(length=length, mask=self.mask)
+        return Segment(length=length, text=self.text, text_mask=self.mask, image=self.image)
 
 
 def all_spans(clips: Sequence[Clip], streams: int) -> Spans:
@@ -67,7 +75,8 @@ class Part:
             text = Text(tokens=text.tokens[self.rows], mask=text.mask[self.rows], pooled=text.pooled[self.rows])
         if hint is not None:
             noise = None if hint.noise is None else hint.noise[self.samples]
-            hint = replace(hint, channels=self.of(hint.channels), noise=noise)
+            tokens = dict(tokens=hint.tokens[self.samples]) if isinstance(hint, ImageHint) else {}
+            hint = replace(hint, channels=self.of(hint.channels), noise=noise, **tokens)
         return Cond(text=text, fps=None if cond.fps is None else cond.fps[self.rows], hint=hint)
 
 

@@ -12,20 +12,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisereel.nets.attention import rotary_angles
-from noisereel.nets.clip import Clip, all_spans, parts_of
+from noisereel.nets.clip import Clip, ImageHint, all_spans, parts_of
 from noisereel.nets.layers import Embedding, ScalarEmbedding, zero
 from noisereel.nets.modulation import Modulation, adaptive_norm
-from noisereel.nets.tokens import Patch, coordinates, grid_of, patchify, unpatchify
-from noisereel.nets.transformer import QK_NORMS, Block, Context, Rotation, SelfAttention
+from noisereel.nets.positions import Positions
+from noisereel.nets.tokens import Patch, grid_of, patchify, unpatchify
+from noisereel.nets.transformer import QK_NORMS, Block, Context, SelfAttention
 from noisereel.types import Cond, Times, Video
 
-SCALARS = {"fps": 10.0, "hint_noise": 1000.0}  # what brings each to the 0..1000 of its sinusoids
+SCALARS = {"fps": 10.0, "hint_noise": 1000.0, "ofs": 1.0}  # what brings each to the 0..1000 of its sinusoids
 
 CHOICES = {
     "text": ("joint", "cross"),
     "modulation": ("block", "shared"),
-    "positions": ("rope",),
+    "positions": ("rope", "sincos", "learned"),
     "qk_norm": QK_NORMS,
     "gelu": ("none", "tanh"),
 }
@@ -52,6 +52,10 @@ class DiTConfig:
     inner_width: int = 0
     positions: str = "rope"
     axes: Sequence[int] = ()
+    fitted: Sequence[int] = ()
+    position_scale: Sequence[float] = (1.0, 1.0, 1.0)
+    table: Sequence[int] = ()
+    image_dim: int = 0
     qk_norm: str = "layer"
     gelu: str = "none"
     norm_affine: bool = False
@@ -69,6 +73,12 @@ class DiTConfig:
             raise ValueError(f"patch is {tuple(self.patch)}; it needs three sizes: frames, rows, columns")
         if sum(self.split) != self.width // self.heads or any(part % 2 for part in self.split):
             raise ValueError(f"axes is {tuple(self.axes)}; it needs three even widths that make {self.width // self.heads}")
+        if self.positions == "sincos" and self.width % 16:
+            raise ValueError(f"positions='sincos' needs a width that 16 divides, not {self.width}")
+        if (self.positions == "learned") != (len(self.table) == 4):
+            raise ValueError("positions='learned' needs a table of four sizes (text, frames, rows, columns), others none")
+        if self.image_dim and self.text != "cross":
+            raise ValueError("image_dim is for text='cross', whose attention to text it joins")
         if self.modulation == "shared" and self.embed != self.width:
             raise ValueError(f"modulation='shared' needs an embed_width of {self.width}, not {self.embed}")
 
@@ -98,14 +108,19 @@ class DiT(nn.Module):
         text_dim: width of the text tokens; 0 for none.
         text_mask: padding of the text is not looked at; the published CogVideoX and Wan look at it.
         pooled_dim: width of the pooled text that joins the time embedding; 0 for none.
-        scalars: which of "fps" and "hint_noise" join the time embedding.
+        scalars: which join the time embedding: "fps", "hint_noise", "ofs" (a 2 that CogVideoX 1.5 is told beside an image).
         modulation: "block" gives every block a linear layer to scale, shift and gate with; "shared" gives the network one and
             every block a table to add.
         embed_width: of the time embedding; 0 for ``width``.
         time_width: how many sinusoids the time is told in.
         inner_width: of the feed-forward layers; 0 for ``4 * width``.
-        positions: "rope".
-        axes: how much of a head turns with time, rows and columns; about a third each if not given.
+        positions: "rope" turns queries and keys with time, row and column; "sincos" adds waves to the tokens; "learned" adds
+            a table for videos of one size, and turns (CogVideoX-5B from images).
+        axes: how much of a head turns with each; about a third if not given.
+        fitted: rows and columns of patches into which every frame is scaled, to be counted there; none counts as it is.
+        position_scale: what divides the counts of "sincos".
+        table: of "learned": text tokens, frames, rows and columns of patches.
+        image_dim: width of the image tokens that ``ImageHint`` brings, attended to beside the text; 0 for none.
         qk_norm: of queries and keys: "none", "layer" of each head, "rms" over all heads.
         gelu: of the feed-forward layers: exact ("none") or approximated by "tanh", as CogVideoX and Wan were trained; PyTorch
             computes the approximation far more slowly on a CPU.
@@ -117,7 +132,6 @@ class DiT(nn.Module):
         options = DiTConfig(**config)
         self.config = asdict(options)
         frames, height, width = self.patch = options.patch
-        self.axes = options.split
         self.streams = 2 if options.text == "joint" and options.text_dim else 1  # that have a modulation of their own
         shared, wide, embed = options.modulation == "shared", options.width, options.embed
         volume = frames * height * width
@@ -125,9 +139,14 @@ class DiT(nn.Module):
         with torch.no_grad():
             self.patches.weight[:, options.channels * volume :] = 0
         self.text = text_projection(options) if options.text_dim else None
+        self.image = image_projection(options) if options.image_dim else None
         self.time = ScalarEmbedding(options.time_width, embed, unit=1000.0)
         self.scalars = nn.ModuleDict({name: ScalarEmbedding(embed, embed, SCALARS[name]) for name in options.scalars})
         self.pooled = Embedding(options.pooled_dim, embed) if options.pooled_dim else None
+        self.positions = Positions(
+            options.positions, wide, options.split,
+            fitted=options.fitted, scale=options.position_scale, table=options.table,
+        )  # fmt: skip
         self.blocks = nn.ModuleList(make_block(options) for _ in range(options.depth))
         self.modulation = zero(nn.Linear(embed, 6 * self.streams * wide)) if shared else None
         self.norm_final = nn.LayerNorm(wide, options.norm_eps) if options.norm_affine else nn.Identity()
@@ -163,6 +182,11 @@ class DiT(nn.Module):
         """Height and width of the input must be multiples of this."""
         return math.lcm(*self.patch[1:])
 
+    @property
+    def multiple_frames(self) -> int:
+        """The number of latent frames must be a multiple of this."""
+        return self.patch[0]
+
     def temporal_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters of the attention, which mixes space and time at once."""
         for module in self.modules():
@@ -178,14 +202,22 @@ class DiT(nn.Module):
         clip = Clip(
             tokens=tokens, embedding=self._embedding(rows, cond), grid=grid, spans=tuple(frames) or ((tokens.shape[1], 0),)
         )
+        clip = self._with_text(clip, cond)
+        return replace(clip, tokens=self.positions.added(clip.tokens, grid, clip.text_length))
+
+    def _with_text(self, clip: Clip, cond: Cond) -> Clip:
         if self.text is None or cond.text is None:
             return clip
-        some = cond.text.mask.any(-1)
-        mask = cond.text.mask if self.config["text_mask"] else torch.ones_like(cond.text.mask)
-        text = self.text(cond.text.tokens.to(tokens.dtype))
+        text, mask = self.text(cond.text.tokens.to(clip.tokens.dtype)), cond.text.mask if self.config["text_mask"] else None
         if self.config["text"] == "joint":
-            return replace(clip, tokens=torch.cat([text, tokens], dim=1), text_length=text.shape[1], mask=mask)
-        return replace(clip, text=text * some[:, None, None], mask=mask | ~some[:, None])
+            return replace(clip, tokens=torch.cat([text, clip.tokens], dim=1), text_length=text.shape[1], mask=mask)
+        image = None
+        if self.image is not None and isinstance(cond.hint, ImageHint):
+            image = self.image(cond.hint.tokens.to(text.dtype))
+        if mask is not None:  # where there is no text at all, zeros are looked at
+            some = mask.any(-1)
+            text, mask = text * some[:, None, None], mask | ~some[:, None]
+        return replace(clip, text=text, mask=mask, image=image)
 
     def _input(self, x: Video, cond: Cond) -> Float[Tensor, "b c_in t h w"]:
         given = 0 if cond.hint is None else cond.hint.channels.shape[1]
@@ -196,10 +228,10 @@ class DiT(nn.Module):
 
     def _embedding(self, times: Float[Tensor, "b r"], cond: Cond) -> Float[Tensor, "b r e"]:
         embedding = self.time(times.flatten()).unflatten(0, times.shape)
-        if "hint_noise" in self.scalars and cond.hint is not None and cond.hint.noise is not None:
-            embedding = embedding + self.scalars["hint_noise"](cond.hint.noise)[:, None]
-        if "fps" in self.scalars and cond.fps is not None:
-            embedding = embedding + self.scalars["fps"](cond.fps)[:, None]
+        values = scalar_values(cond, times)
+        for name, embed in self.scalars.items():
+            if (value := values[name]) is not None:
+                embedding = embedding + embed(value)[:, None]
         if self.pooled is not None and cond.text is not None:
             embedding = embedding + self.pooled(cond.text.pooled.to(self.out.weight.dtype))[:, None]
         return embedding
@@ -214,16 +246,8 @@ class DiT(nn.Module):
             common=common,
             spans=all_spans(clips, self.streams),
             segments=tuple(clip.segment for clip in clips),
-            rotation=self._rotation(clips),
+            rotation=self.positions.rotation([(clip.grid, clip.text_length) for clip in clips], embedding.device),
         )
-
-    def _rotation(self, clips: Sequence[Clip]) -> Rotation:
-        """Text does not turn: it stands at the origin, which turns nothing."""
-        device = self.out.weight.device
-        places = [F.pad(coordinates(clip.grid, device), (0, 0, clip.text_length, 0)) for clip in clips]
-        axes = zip(torch.cat(places).unbind(-1), self.axes, strict=True)
-        angles = torch.cat([rotary_angles(place, width) for place, width in axes], dim=-1)
-        return angles.cos(), angles.sin()
 
     def _video(self, tokens: Float[Tensor, "b l d"], clip: Clip) -> Video:
         """The way out, for the video's tokens alone."""
@@ -242,6 +266,23 @@ def text_projection(options: DiTConfig) -> nn.Module:
     )
 
 
+def image_projection(options: DiTConfig) -> nn.Module:
+    """Image tokens at the width of the network (Wan 2.1)."""
+    return nn.Sequential(
+        nn.LayerNorm(options.image_dim),
+        nn.Linear(options.image_dim, options.image_dim),
+        nn.GELU(),
+        nn.Linear(options.image_dim, options.width),
+        nn.LayerNorm(options.width),
+    )
+
+
+def scalar_values(cond: Cond, like: Tensor) -> dict[str, Float[Tensor, "b"] | None]:
+    """The numbers that may join the time embedding, by name."""
+    noise = None if cond.hint is None else cond.hint.noise
+    return {"fps": cond.fps, "hint_noise": noise, "ofs": like.new_full((len(like),), 2.0)}
+
+
 def make_block(options: DiTConfig) -> Block:
     return Block(
         options.width,
@@ -254,7 +295,7 @@ def make_block(options: DiTConfig) -> Block:
         gelu=options.gelu,
         affine=options.norm_affine,
         eps=options.norm_eps,
-        image=False,
+        image=bool(options.image_dim),
     )
 
 

@@ -1,8 +1,7 @@
-"""Videos as tokens: patches in space and time, and where they lie."""
+"""Videos as tokens: patches in space and time."""
 
 from __future__ import annotations
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
@@ -38,12 +37,6 @@ def grid_of(x: Video, patch: Patch) -> Grid:
         raise ValueError(f"the video is {' x '.join(map(str, shape))}; its sizes must be multiples of the patch {patch}")
     frames, height, width = (size // part for size, part in zip(shape, patch, strict=True))
     return frames, height, width
-
-
-def coordinates(grid: Grid, device: torch.device) -> Float[Tensor, "l 3"]:
-    """Frame, row and column of each patch, counted in patches."""
-    axes = [torch.arange(size, device=device, dtype=torch.float32) for size in grid]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
 
 
 def _sizes(patch: Patch) -> dict[str, int]:

@@ -14,8 +14,7 @@ from noisereel.nets.attention import attend
 from noisereel.nets.fused import Attend, Heads, RMSNorm, Spans, Tokens, Turn
 from noisereel.nets.layers import zero
 from noisereel.nets.modulation import Modulation, adaptive_norm, gated
-
-Rotation = tuple[Float[Tensor, "l half"], Float[Tensor, "l half"]]  # cosines and sines
+from noisereel.nets.positions import Rotation
 
 QK_NORMS = ("none", "layer", "rms")
 
