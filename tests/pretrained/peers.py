@@ -37,7 +37,7 @@ def clip() -> dict[str, Any]:
     )  # fmt: skip
     return dict(
         tokenizer=tokenizer("<|startoftext|>", "<|endoftext|>", "<|endoftext|>"),
-        text_encoder=transformers.CLIPTextModel(config),
+        text_encoder=transformers.CLIPTextModel(config).eval(),
     )
 
 
@@ -48,7 +48,8 @@ def t5(kind: str) -> dict[str, Any]:
     config = getattr(transformers, f"{kind}Config")(
         vocab_size=32, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, pad_token_id=0, eos_token_id=1
     )
-    return dict(tokenizer=tokenizer(None, "</s>", "<pad>"), text_encoder=getattr(transformers, f"{kind}EncoderModel")(config))
+    encoder = getattr(transformers, f"{kind}EncoderModel")(config).eval()
+    return dict(tokenizer=tokenizer(None, "</s>", "<pad>"), text_encoder=encoder)
 
 
 def loud(module: Any) -> Any:
@@ -110,3 +111,57 @@ def save(pipeline: Any, folder: Path) -> Any:
     pipeline.save_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def cogvideox(image: bool = False, scheduler: str = "CogVideoXDDIMScheduler", **config: Any) -> Any:
+    """CogVideoX: 9 frames of 32x48; 2B's positions unless ``config`` says otherwise."""
+    import diffusers
+
+    torch.manual_seed(0)
+    sizes = dict(
+        num_attention_heads=2, attention_head_dim=16, in_channels=8 if image else 4, out_channels=4, time_embed_dim=8,
+        text_embed_dim=16, num_layers=2, sample_width=6, sample_height=4, sample_frames=9, max_text_seq_length=12,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLCogVideoX(
+        block_out_channels=(8, 8, 8, 16), latent_channels=4, layers_per_block=1, norm_num_groups=4,
+        down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4,
+        invert_scale_latents="ofs_embed_dim" in config, scaling_factor=0.7,
+    )  # fmt: skip
+    options = SCALED | dict(
+        prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True, snr_shift_scale=3.0
+    )
+    kind = diffusers.CogVideoXImageToVideoPipeline if image else diffusers.CogVideoXPipeline
+    return kind(
+        transformer=loud(diffusers.CogVideoXTransformer3DModel(**sizes | config)), vae=loud(vae),
+        scheduler=getattr(diffusers, scheduler)(**options), **t5("T5"),
+    )  # fmt: skip
+
+
+COGVIDEOX_5B = dict(use_rotary_positional_embeddings=True)
+COGVIDEOX_15 = COGVIDEOX_5B | dict(patch_size_t=2, patch_bias=False)
+
+
+def wan(image: bool = False, scheduler: Any = None, experts: bool = False, **options: Any) -> Any:
+    """Wan 2.1; ``options`` are the pipeline's."""
+    import diffusers
+
+    torch.manual_seed(0)
+
+    def transformer() -> Any:
+        return loud(
+            diffusers.WanTransformer3DModel(
+                num_attention_heads=2, attention_head_dim=12, in_channels=12 if image else 4, out_channels=4, text_dim=16,
+                freq_dim=8, ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+            )
+        )  # fmt: skip
+
+    vae = diffusers.AutoencoderKLWan(
+        base_dim=4, z_dim=4, num_res_blocks=1, latents_mean=[0.1, -0.2, 0.3, 0], latents_std=[1.5, 2, 1, 0.5]
+    )
+    flow = dict(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    scheduler = scheduler or diffusers.UniPCMultistepScheduler(**flow)
+    parts = dict(transformer=transformer(), transformer_2=transformer() if experts else None, vae=loud(vae))
+    if image:
+        parts |= dict(image_encoder=None, image_processor=None)
+    kind = diffusers.WanImageToVideoPipeline if image else diffusers.WanPipeline
+    return kind(scheduler=scheduler, **parts, **t5("UMT5"), **options)

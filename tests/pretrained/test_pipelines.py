@@ -1,6 +1,7 @@
 """Whole runs: prompts to frames, as diffusers makes them from the same folder and the same noise."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peers
@@ -43,3 +44,51 @@ def test_text_to_video_sd(tmp_path: Path) -> None:
     expected = peer(PROMPT, latents=start, output_type="np", **options).frames
     found = pipe(PROMPT, latents=start, output_type="np", **options).frames
     assert_same(found, expected)
+
+
+COGVIDEOX = {
+    "2B": ({}, "CogVideoXDDIMScheduler"),
+    "5B": (peers.COGVIDEOX_5B, "CogVideoXDPMScheduler"),
+    "1.5": (peers.COGVIDEOX_15, "CogVideoXDDIMScheduler"),
+}
+
+
+@pytest.mark.parametrize("size", COGVIDEOX)
+def test_cogvideox(size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, scheduler = COGVIDEOX[size]
+    peer = peers.save(peers.cogvideox(scheduler=scheduler, **config), tmp_path)
+    pipe = TextToVideo.from_pretrained(tmp_path)
+    start = noise(1, *pipe.system.first.latent_shape((9, 32, 48)))
+    assert start.shape[2] == (4 if size == "1.5" else 3)
+    options = dict(num_inference_steps=4, guidance_scale=3.0, negative_prompt=NEGATIVE, output_type="np")
+    found = pipe(PROMPT, latents=start, generator=torch.Generator().manual_seed(5), **options).frames
+    share_noise(monkeypatch, start.shape, steps=4)
+    expected = peer(PROMPT, latents=start.movedim(1, 2), max_sequence_length=12, **options).frames
+    assert_same(found, expected)
+
+
+def share_noise(monkeypatch: pytest.MonkeyPatch, shape: torch.Size, steps: int) -> None:
+    """CogVideoX's stochastic scheduler draws what our sampler draws with seed 5: once in the first step and in the last,
+    otherwise twice, and leaves the first.
+    """
+    generator = torch.Generator().manual_seed(5)
+    drawn = [torch.randn(shape[1:], generator=generator)[None].movedim(1, 2) for _ in range(steps)]
+    given = iter([drawn[0], *(noise for noise in drawn[1:-1] for _ in range(2)), drawn[-1]])
+    monkeypatch.setattr("diffusers.schedulers.scheduling_dpm_cogvideox.randn_tensor", lambda *_, **__: next(given))
+
+
+WAN = {
+    "2.1": dict(),
+    "2.1, euler": dict(scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=5.0)),
+    "2.2 A14B": dict(experts=True, boundary_ratio=0.875),
+    "2.2 5B": dict(expand_timesteps=True),
+}
+
+
+@pytest.mark.parametrize("size", WAN)
+def test_wan(size: str, tmp_path: Path) -> None:
+    peer = peers.save(peers.wan(**WAN[size]), tmp_path)
+    pipe = TextToVideo.from_pretrained(tmp_path)
+    options: dict[str, Any] = dict(num_frames=9, height=32, width=48, num_inference_steps=4, guidance_scale=3.0)
+    options |= dict(latents=noise(1, 4, 3, 4, 6), negative_prompt=NEGATIVE, output_type="np")
+    assert_same(pipe(PROMPT, **options).frames, peer(PROMPT, **options).frames)

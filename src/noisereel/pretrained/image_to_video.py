@@ -1,13 +1,22 @@
-"""What CogVideoX and Wan are given of the first frame of a video: extra channels, in latents."""
+"""What CogVideoX and Wan are given of the first frame of a video: extra channels, in latents, and what is seen in it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor
 
+from noisereel.nets.clip import ImageHint
 from noisereel.types import Codec, Hint, Rng, Video
+
+Images = Float[Tensor, "b 3 h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +46,33 @@ class FirstLatent:
         return self.from_clip(video, rng)
 
 
+class ImageEncoder:
+    """A frozen CLIP that says what is in an image, in the tokens of its last layer but one (Wan 2.1).
+
+    Raises ValueError where a pipeline's folder has none.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+        import transformers
+
+        options: dict[str, Any] = dict(use_safetensors=True, dtype=dtype)
+        try:
+            self.processor = transformers.CLIPImageProcessor.from_pretrained(folder, subfolder="image_processor")
+            model = transformers.CLIPVisionModel.from_pretrained(folder, subfolder="image_encoder", **options)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(f"the image encoder in {folder} cannot be opened: {reason}") from error
+        self.model = model.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def __call__(self, images: Images) -> Float[Tensor, "b i d"]:
+        """The tokens of images in [-1, 1]."""
+        bytes_ = (rearrange(images.float().cpu(), "b c h w -> b h w c") * 127.5 + 127.5).round().to(torch.uint8).numpy()
+        pixels = self.processor(images=list(bytes_), return_tensors="pt").pixel_values
+        model = self.model.to(images.device)
+        return model(pixel_values=pixels.to(images.device, model.dtype), output_hidden_states=True).hidden_states[-2]
+
+
 @dataclass(frozen=True, kw_only=True)
 class MaskedLatents:
     """A channel for each frame that a latent frame stands for, 1 where that is known; and latents of a video, grey but for
@@ -44,6 +80,7 @@ class MaskedLatents:
     """
 
     codec: Codec
+    encoder: ImageEncoder | None = None  # Wan 2.1 is also told what is in the image
 
     @property
     def channels(self) -> int:
@@ -56,7 +93,10 @@ class MaskedLatents:
         latent = self.codec.encode(grey)
         mask = latent.new_zeros(len(latent), self.codec.stride[0], *latent.shape[2:])
         mask[:, :, 0] = 1
-        return Hint(channels=torch.cat([mask, latent], dim=1))
+        channels = torch.cat([mask, latent], dim=1)
+        if self.encoder is None:
+            return Hint(channels=channels)
+        return ImageHint(channels=channels, tokens=self.encoder(video[:, :, 0]))
 
     def from_previous(self, video: Video, rng: Rng) -> Hint:
         """The hint for a video of which the first frame is known."""
