@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from noisereel.data.clips import Clip
-from noisereel.data.mix import Mix, blended, limited, prefetch
+from noisereel.data.mix import InTurn, Mix, blended, limited, prefetch
 
 
 class Numbered:
@@ -130,3 +130,16 @@ def test_images_of_another_size_are_refused() -> None:
 
     with pytest.raises(ValueError, match="another size"):
         joint(images=Small(1, 1.0))(0)
+
+
+def test_kinds_take_turns_and_each_goes_on_where_it_stopped() -> None:
+    few, many = Mix(video=Numbered(3, 8.0), batch=1), Mix(video=Numbered(5, 8.0), batch=2)
+    turns = InTurn(mixes=[few, many], times=[2, 1])
+    expected = [few(0), few(1), many(0), few(2), few(3), many(1)]
+    assert [turns(step).index for step in range(6)] == [batch.index for batch in expected]
+    assert [turns(step).video.shape for step in range(6)] == [batch.video.shape for batch in expected]
+
+
+def test_turns_need_a_number_for_each_kind() -> None:
+    with pytest.raises(ValueError, match=r"1 mixes taken \[0\] times"):
+        InTurn(mixes=[Mix(video=Numbered(3, 8.0), batch=1)], times=[0])

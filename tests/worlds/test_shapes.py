@@ -5,15 +5,19 @@ import numpy as np
 import pytest
 import torch
 
+from noisereel.worlds.dice import dice
 from noisereel.worlds.motions import LAWS
 from noisereel.worlds.outlines import OUTLINES, coverage
 from noisereel.worlds.shapes import (
     COLOURS,
     GROUNDS,
     PARTS,
+    RADII,
     UNCAPTIONED_SHAPES,
     Scene,
     Shapes,
+    _coefficients,
+    _place,
     combinations,
     pixel,
     render,
@@ -91,6 +95,16 @@ def test_nothing_is_ever_cut_by_the_border():
         border = np.concatenate([cover[:, 0], cover[:, -1], cover[:, :, 0], cover[:, :, -1]], axis=1)
         assert np.abs(border).max() < 0.02
         assert cover.sum((1, 2)) / 64**2 == pytest.approx(pi * truth.state(np.arange(9) / 8)[2] ** 2, rel=0.05)
+
+
+@pytest.mark.parametrize("name", OUTLINES)
+def test_the_largest_of_every_shape_has_room_for_every_motion(name: str):
+    for motion, law in LAWS.items():
+        for index in range(20):
+            rng = dice(f"room {motion}", index)
+            coefficients = _coefficients(law, OUTLINES[name], RADII["large"][1], rng)
+            offsets = np.einsum("k,kst->st", coefficients, law.basis(np.linspace(0, 1, 33), law.rates[1]))
+            _place(offsets, OUTLINES[name], RADII["large"][1], rng)  # asserts that there is room
 
 
 def test_a_scene_cannot_be_shown_past_its_end():

@@ -78,6 +78,29 @@ class Mix:
         return [self.images[place(self.images, first + j, self.seed + 1)] for j in range(self.images_per_clip)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class InTurn:
+    """Batches of several kinds, such as sizes, lengths or images, each kind so many times in a round.
+
+    A batch is all of one kind: nothing is cropped or padded to fit another (Sora trains on videos at their native size).
+    """
+
+    mixes: Sequence[Mix]
+    times: Sequence[int]  # in a round, for each mix
+
+    def __post_init__(self) -> None:
+        if len(self.mixes) != len(self.times) or not self.mixes or min(self.times) < 1:
+            raise ValueError(f"{len(self.mixes)} mixes taken {list(self.times)} times a round: pass a number >= 1 for each")
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of training step ``step`` (from 0)."""
+        round_, place_ = divmod(step, sum(self.times))
+        ends = list(accumulate(self.times))
+        kind = bisect_right(ends, place_)
+        before = ends[kind] - self.times[kind]
+        return self.mixes[kind](round_ * self.times[kind] + place_ - before)
+
+
 def place(source: Source, number: int, seed: int) -> int:
     """The index in ``source`` of sample ``number`` of the walk that ``seed`` names."""
     if isinstance(source, Sized):

@@ -14,7 +14,7 @@ import torch
 from noisereel.system import System
 from noisereel.trainer import Phase
 
-RECIPES = {"vdm": "noisereel.recipes.vdm"}
+RECIPES = {name: f"noisereel.recipes.{name}" for name in ("vdm", "sora")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +69,8 @@ def complete(call: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"recipe {call['recipe']} takes no {', '.join(unknown)}; it takes {', '.join(legal)}")
     defaults = {name: parameter.default for name, parameter in legal.items()}
     return {"recipe": call["recipe"], "arguments": defaults | call["arguments"]}
+
+
+def paced(clips: int, batch: int) -> dict[str, Any]:
+    """The settings of a phase that follow from its length."""
+    return dict(clips=clips, warmup=100 * batch, ema=clips // 20, validate_every=-(-clips // 10), preview_every=-(-clips // 5))

@@ -12,7 +12,7 @@ from noisereel.diffusion.samplers import ancestral
 from noisereel.diffusion.schedules import Cosine
 from noisereel.diffusion.times import stratified
 from noisereel.nets.unet import UNet
-from noisereel.recipes.plan import Plan, initialised
+from noisereel.recipes.plan import Plan, initialised, paced
 from noisereel.stage import Stage
 from noisereel.system import System
 from noisereel.text.small import SmallTextEncoder
@@ -124,11 +124,6 @@ def phases(stage: Stage, preset: dict[str, Any], data: str, images: int, seed: i
     # An image costs a fraction of a clip, so what things look like is met sooner; how they move is left to the videos.
     alone = Mix(images=pools.images, batch=4 * preset["batch"], seed=seed)
     return [Phase(name="images", data=alone, **paced(preset["stills"], alone.batch), **common), videos]
-
-
-def paced(clips: int, batch: int) -> dict[str, Any]:
-    """The settings of a phase that follow from its length."""
-    return dict(clips=clips, warmup=100 * batch, ema=clips // 20, validate_every=-(-clips // 10), preview_every=-(-clips // 5))
 
 
 def diffusion(predicts: Predicts, shift: float) -> Diffusion:

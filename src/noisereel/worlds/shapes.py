@@ -132,7 +132,10 @@ def scene(index: int, part: Part, split: Split, pool: Pool = "captioned_video", 
 def _coefficients(law: Law, outline: Outline, radius: float, rng: np.random.Generator) -> tuple[float, ...]:
     """How far the law goes: something between its least and most, as far as there is room."""
     if law.resizes:
-        return (radius * rng.uniform(*law.amplitude),)
+        # A shape that grows ends within the picture; what shrinks ends smaller than it began.
+        most = min(law.amplitude[1], (1 - 2 * _MARGIN) / (radius * max(2 * outline.side, outline.up + outline.down)) - 1.001)
+        most = most if law.basis(_WHOLE[-1:], 1.0).sum() > 0 else law.amplitude[1]
+        return (radius * rng.uniform(min(law.amplitude[0], most), most),)
     if law.amplitude[1] == 0:
         return ()
     room = 1 - 2 * _MARGIN - radius * np.array([2 * outline.side, outline.up + outline.down])
