@@ -202,7 +202,8 @@ def test_times_of_single_frames() -> None:
     ("config", "message"),
     [
         (dict(text_dim=0), "temporal transformer that attends to text needs text_dim"),
-        (dict(temporal_conv="deep"), "hint_path='temporal' needs temporal_conv='residual', not 'deep'"),
+        (dict(temporal_conv="deep"), "hint_path='temporal' needs temporal_conv='residual' and hint_channels, not 'deep' and 5"),
+        (dict(hint_channels=0), "not 'residual' and 0"),
         (dict(temporal_transformer="thrice"), "temporal_transformer is 'thrice'; choose one of none, text, twice"),
         (dict(hint_path="side"), "hint_path is 'side'; choose one of input, temporal"),
     ],

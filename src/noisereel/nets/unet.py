@@ -149,7 +149,7 @@ class UNet(nn.Module):
     def _maps(self, x: Video, cond: Cond) -> Float[Tensor, "bt c_in h w"]:
         """The input of the first convolution, in channels-last memory."""
         given = 0 if cond.hint is None else cond.hint.channels.shape[1]
-        if given != self.config["hint_channels"] and not (cond.hint is None and self.hints):
+        if given != self.config["hint_channels"] and (cond.hint is not None or self.hints is None):
             raise ValueError(f"the network takes {self.config['hint_channels']} hint channels and was given {given}")
         if x.shape[3] % self.multiple or x.shape[4] % self.multiple:
             raise ValueError(f"frames are {x.shape[3]}x{x.shape[4]}; height and width must be multiples of {self.multiple}")

@@ -50,8 +50,9 @@ class UNetConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
         if self.temporal_transformer == "text" and not self.text_dim:
             raise ValueError("a temporal transformer that attends to text needs text_dim, the width of the text")
-        if self.hint_path == "temporal" and self.temporal_conv != "residual":
-            raise ValueError(f"hint_path='temporal' needs temporal_conv='residual', not {self.temporal_conv!r}")
+        if self.hint_path == "temporal" and (self.temporal_conv != "residual" or not self.hint_channels):
+            given = f"not {self.temporal_conv!r} and {self.hint_channels}"
+            raise ValueError(f"hint_path='temporal' needs temporal_conv='residual' and hint_channels, {given}")
         if unknown := set(self.scalars) - set(SCALARS):
             raise ValueError(f"scalars has {', '.join(sorted(unknown))}; known are {', '.join(SCALARS)}")
         levels = len(self.multipliers)
