@@ -57,7 +57,8 @@ class Encoder(nn.Module):
         for out_width, step in zip(widths, [*steps, ""], strict=True):
             level = style.level(width, out_width, style.blocks)
             level += [Down(out_width, step, pool=style.resample == "pool")] if step else []
-            self.levels.append(Chain(level, FoldedMean(out_width, step) if style.resample == "residual" else None))
+            around = style.resample == "residual" and (step or width == out_width)
+            self.levels.append(Chain(level, FoldedMean(out_width, step) if around else None))
             width = out_width
         self.middle = style.middle(width)
         self.norm_out = style.make_norm(width)
@@ -116,7 +117,7 @@ class CausalVAE(nn.Module):
         blocks: residual blocks of a level of the encoder; the decoder has one more.
         attention: whether the pixels of a frame attend to one another in the middle.
         resample: ``"conv"``: time and space by convolutions, that upwards giving half the width (Wan 2.1); ``"residual"``:
-            the same with shortcuts around every level, and the width kept (Wan 2.2); ``"pool"``: time by means and copies
+            the same with shortcuts around levels, and the width kept (Wan 2.2), by which it learns much faster; ``"pool"``: time by means and copies
             (CogVideoX).
         norm_groups: 0 for RMS normalisation of each pixel; else the groups of a normalisation over all frames of a chunk,
             in the decoder modulated by the latent (CogVideoX). With it chunks differ from the whole.
