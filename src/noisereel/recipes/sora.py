@@ -36,13 +36,15 @@ SIZES: dict[str, dict[str, Any]] = {
     ),
     "small": dict(
         shape=(17, 64, 64), others=(), fps=16.0, text=192,
-        vae=dict(widths=(32, 64, 128), halve=("thw", "thw"), latent_channels=8, patch=2, blocks=1, attention=False),
+        vae=dict(
+            widths=(32, 64, 128), halve=("thw", "thw"), latent_channels=8, patch=2, blocks=1, attention=False, resample="residual"
+        ),
         net=dict(width=256, depth=8, heads=4),
-        pixels=22_000, stills=600_000, clips=250_000, kept=40_000, batch=32, vae_batch=4, vae_rate=1e-3, rate=6e-4,
+        pixels=24_000, stills=600_000, clips=250_000, kept=20_000, batch=32, vae_batch=4, vae_rate=2.5e-4, rate=6e-4,
     ),
     "base": dict(
         shape=(17, 64, 64), others=((17, 48, 80), (17, 80, 48), (9, 64, 64)), fps=16.0, text=256,
-        vae=dict(widths=(64, 128, 256), halve=("thw", "thw"), latent_channels=16, patch=2),
+        vae=dict(widths=(64, 128, 256), halve=("thw", "thw"), latent_channels=16, patch=2, resample="residual"),
         net=dict(width=512, depth=12, heads=8),
         pixels=400_000, stills=6_000_000, clips=3_000_000, kept=200_000, batch=256, vae_batch=32, vae_rate=5e-4, rate=4e-4,
     ),
