@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from noisereel.cli.app import main
@@ -49,7 +50,24 @@ def refused(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         ([PROMPT, "--sheet", "-o", "out.mp4"], "sprite sheet"),
         ([PROMPT, "-o", "."], "is a folder"),
         ([PROMPT, "-o", "nowhere/out.mp4"], "no folder nowhere"),
-        ([PROMPT, "-o", "/proc/out.mp4"], "/proc"),
+        ([PROMPT, "-o", "/proc/out.mp4"], "cannot write in /proc"),
+        (
+            [PROMPT, "--transparent", "-o", "out.mp4"],
+            "transparent video to 'out.mp4': end the name in .gif, .webp, .apng, .png",
+        ),
+        (
+            [PROMPT, "--transparent", "--sheet", "-o", "out.webp"],
+            "transparent sprite sheet to 'out.webp': end the name in .png",
+        ),
+        ([PROMPT, "--height", 2**24], f"4 frames of {2**24}x16 need"),
+        ([PROMPT, "--height", 2**20, "--width", 2**20], "GB are free"),
+        ([PROMPT, "--height", 20_000, "--scale", 1, "-o", "out.webp"], "at most 16383 pixels to a side, not 20000"),
+        ([PROMPT, "--scale", 100_000], "16384 pixels to a side"),
+        ([PROMPT, "--scale", 10_000, "-o", "out.apng"], "--scale "),
+        ([PROMPT, "--extend", 10**9], "frames would fit"),
+        ([PROMPT, "--image", "nothing.png"], "no file nothing.png"),
+        ([PROMPT, "--image", "a.png", "--frames", 1], "leaves none to make"),
+        ([PROMPT, "--image", "a.png", "--between", "b.png"], "give one of them"),
         ([PROMPT, "--height", 0], "height 0 will not do: this model takes a multiple of"),
         ([PROMPT, "--width", 17], "width 17 will not do: this model takes a multiple of"),
         ([PROMPT, "--height", -16], "height -16"),
@@ -83,13 +101,16 @@ def test_generate(refused: Refuse, arguments: list[object], words: str) -> None:
     ("arguments", "words"),
     [
         (["generat", PROMPT], "did you mean generate?"),
-        (["frobnicate"], "the verbs are generate, train"),
+        (["frobnicate"], "the verbs are generate, decode, train"),
         (["--verson"], "did you mean --version?"),
         (["show"], "required"),
         (["show", "nothing"], "no model at 'nothing'"),
         (["env", "extra"], "'extra'"),
         (["evaluate", "nothing"], "no model at 'nothing'"),
         (["evaluate", "--count", 1], "--count takes 2 or more"),
+        (["decode"], "required: FILE"),
+        (["decode", "nothing"], "there is no file nothing"),
+        (["decode", "a", "b", "-o", "c.mp4"], "--output names one file, for 2 videos"),
         (["train"], "name a recipe first"),
         (["train", "--out", "x"], "name a recipe first"),
         (["train", "vmd", "--out", "x"], "no recipe 'vmd'"),
@@ -121,6 +142,26 @@ def test_between_needs_two_frames(refused: Refuse, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     assert "cannot read text.mp4" in refused("generate", PROMPT, "--between", "text.mp4")
     assert "cannot read text.mp4" in refused("show", "text.mp4")
+
+
+def test_only_what_was_kept_is_decoded(refused: Refuse, tmp_path: Path) -> None:
+    (tmp_path / "text.latents.safetensors").write_text("not latents")
+    save_file({"latents": torch.zeros(1)}, tmp_path / "strange.safetensors")
+    for name in ("text.latents.safetensors", "strange.safetensors"):
+        assert "holds no latents that noisereel generate kept" in refused("decode", name)
+
+
+def test_a_ground_that_is_not_plain_stays_and_is_told(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tiny model has learned nothing, so its ground is noise; the video is written all the same."""
+    out = tmp_path / "hero.apng"
+    assert main(["generate", PROMPT, "--model", str(tiny_folder), "--transparent", "--count", "2", "-o", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "hero-1.apng is written opaque: the ground is not plain" in said
+    assert "(and 1 more)" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hero-1.apng", "hero-2.apng"]
 
 
 # Broken checkpoints

@@ -9,25 +9,31 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
+from torch import Tensor
 
 from noisereel import __version__
-from noisereel.cli import training
+from noisereel.cli import latents, memory, training
 from noisereel.cli.app import VERBS, main
 from noisereel.cli.progress import Lines
+from noisereel.codecs.pixels import Pixels
 from noisereel.data.reader import probe, read_clip
 from noisereel.data.writer import read_metadata
 from noisereel.evaluate import following
 from noisereel.evaluate.following import Following, Sampled
 from noisereel.pipeline import TextToVideo
+from noisereel.stage import Stage
 from noisereel.system import System
 from noisereel.worlds.oracle import Rate
+from noisereel.worlds.shapes import render, scene
 
 PROMPT = "a red circle moves to the left"
 
@@ -231,6 +237,134 @@ def test_between_two_images(go: Callable) -> None:
     both = pixels(made["path"])
     assert len(both) == 4
     assert np.array_equal(both[[0, 3]], np.concatenate([pixels("1.png"), pixels("2.png")]))
+
+
+def test_an_image_is_where_the_video_begins(go: Callable) -> None:
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 20:40] = (255, 128, 0)
+    wide[5:15, 25:35] = (0, 0, 255)
+    Image.fromarray(wide).save("first.png")
+    made = go("generate", PROMPT, "--image", "first.png", "-o", "on.apng", "--scale", 1, "--seed", 2)
+    begun = pixels(made["path"])
+    assert len(begun) == 4
+    np.testing.assert_allclose(begun[0], read_clip("first.png", height=16, width=16)[:, 0].movedim(0, -1), atol=2.01 / 255)
+    assert begun[0, 0, 0, 0] > 0.9, "cropped at its centre"
+    assert not np.allclose(begun[1], begun[0], atol=0.1)
+    assert read_metadata("on.apng")["image"] == "first.png"
+    longer = go("generate", PROMPT, "--image", "first.png", "-o", "longer.apng", "--scale", 1, "--seed", 2, "--extend", 6)
+    assert np.array_equal(pixels(longer["path"])[:4], begun)
+
+
+def test_an_image_begins_each_of_several_videos(go: Callable) -> None:
+    Image.new("RGB", (16, 16), (200, 30, 30)).save("first.png")
+    made = go("generate", PROMPT, "--count", 2, "--image", "first.png", "-o", "on.apng", "--scale", 1)
+    first, second = (pixels(video["path"]) for video in made["videos"])
+    np.testing.assert_allclose(first[0], second[0], atol=2.01 / 255)
+    assert not np.allclose(first[1], second[1], atol=0.1)
+
+
+# Transparency
+
+
+@pytest.fixture
+def scenes(monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """Makes decoding give a red circle on white, whatever was sampled; returns it in [-1, 1]."""
+    truth = next(found for i in count() if (found := scene(i, "full", "train")).colour == "red" and found.ground == "white")
+    video = render(truth, 4, 16, 16, 4.0)
+    monkeypatch.setattr(Stage, "decode", lambda stage, latent: video.expand(len(latent), *video.shape))
+    return video
+
+
+def rgba(path: str) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.stack([np.asarray(frame.convert("RGBA")) for frame in ImageSequence.Iterator(image)])
+
+
+@pytest.mark.parametrize("ending", ["apng", "webp", "gif", "png"])
+def test_a_plain_ground_becomes_transparent(go: Callable, scenes: Tensor, ending: str) -> None:
+    shown = rgba(go("generate", PROMPT, "--transparent", "-o", f"hero.{ending}", "--scale", 1)["path"])
+    assert shown.shape[1:] == ((16, 4 * 16 + 3 * 2, 4) if ending == "png" else (16, 16, 4))
+    solid = int((scenes[1] < 0).sum())  # red takes the green from white
+    assert (shown[..., 3] > 127).sum() == pytest.approx(solid, rel=0.15)
+    assert shown[0, 0, 0, 3] == 0
+    assert (shown[shown[..., 3] == 255][:, 1] < 80).mean() > 0.95, "red, without white"
+
+
+def test_a_transparent_sprite_sheet(go: Callable, scenes: Tensor) -> None:
+    made = go("generate", PROMPT, "--transparent", "--sheet", "-o", "hero.png")
+    (sheet,) = rgba(made["path"])
+    assert sheet.shape == (16, 64, 4)
+    assert json.loads(Path("hero.json").read_text())["meta"]["format"] == "RGBA8888"
+
+
+def test_transparent_without_a_name_is_apng(go: Callable, scenes: Tensor) -> None:
+    assert go("generate", PROMPT, "--transparent")["path"] == "out.apng"
+
+
+# What is sampled is not lost
+
+
+def break_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels decode no more."""
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory")
+
+    monkeypatch.setattr(Pixels, "decode", fail)
+
+
+def test_what_cannot_be_decoded_is_kept_and_decoded_later(
+    go: Callable, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["generate", PROMPT, "--count", 2, "--seed", 8, "-o", "v.apng", "--scale", 2, "--fps", 5]
+    wanted = [video["path"] for video in go(*asked)["videos"]]
+    before = [(Path(path).read_bytes(), read_metadata(path)) for path in wanted]
+    for path in wanted:
+        Path(path).unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        break_codec(patch)
+        assert main([*map(str, asked), "--model", str(tiny_folder)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "not enough memory" in said
+    assert "its latents are kept: noisereel decode v-1.latents.safetensors" in said
+    kept = ["v-1.latents.safetensors", "v-2.latents.safetensors"]
+    assert sorted(os.listdir()) == kept
+    assert [video["path"] for video in go("decode", *kept)["videos"]] == wanted
+    assert [(Path(path).read_bytes(), read_metadata(path)) for path in wanted] == before
+    assert go("decode", kept[1], "-o", "other.gif")["path"] == "other.gif"
+    assert probe("other.gif").height == 32
+
+
+def test_a_full_disk_is_told_beside_what_failed(go: Callable, tiny_folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    break_codec(monkeypatch)
+    monkeypatch.setattr(latents, "save_file", full)
+    assert main(["generate", PROMPT, "--model", str(tiny_folder), "-o", "out.gif"]) == 2
+    said = capsys.readouterr().err
+    assert "not enough memory" in said
+    assert "could not be kept: could not write out.latents.safetensors: No space left" in said
+    assert os.listdir() == []
+
+
+def test_latents_that_are_not_numbers_are_not_worth_keeping(
+    go: Callable, tiny_folder: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = Stage.sample
+    monkeypatch.setattr(Stage, "sample", lambda *a, **k: (replace(step, x=step.x * torch.nan) for step in sample(*a, **k)))
+    assert main(["generate", PROMPT, "--model", str(tiny_folder), "-o", "out.gif"]) == 2
+    assert "not finite" in capsys.readouterr().err
+    assert os.listdir() == []
+
+
+def test_more_than_fits_at_once_is_sampled_in_turn(go: Callable, monkeypatch: Any) -> None:
+    together = go("generate", PROMPT, "--count", 3, "--seed", 1, "-o", "a.apng", "--scale", 1)
+    monkeypatch.setattr(memory, "samples_at_once", lambda *_, **__: 1)
+    apart = go("generate", PROMPT, "--count", 3, "--seed", 1, "-o", "b.apng", "--scale", 1)
+    for one, other in zip(together["videos"], apart["videos"], strict=True):
+        np.testing.assert_allclose(pixels(one["path"]), pixels(other["path"]), atol=2.01 / 255)
 
 
 # Show, env, evaluate

@@ -9,8 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from noisereel.stage import Stage
-from noisereel.types import Known, Rng, Step, Video
+from noisereel.stage import Stage, legal
+from noisereel.types import Known, Latent, Rng, Step, Video
+
+
+class DecodingError(RuntimeError):
+    """A stage has sampled but could not decode; its cause says why, and ``latent`` is what would otherwise be lost."""
+
+    def __init__(self, stage: str, latent: Latent) -> None:
+        super().__init__(f"what stage {stage!r} sampled could not be decoded; this error's latent holds it")
+        self.stage, self.latent = stage, latent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +42,17 @@ class System:
         """Run every stage for every prompt; the last moment's ``video`` is the result, (b 3 t h w) in [-1, 1].
 
         ``options`` (shape, negative, noise, known: see ``Stage.sample``) go to the first stage, ``negative`` to all.
+
+        Raises:
+            ValueError: what ``Stage.sample`` refuses, or latents that are not finite.
+            DecodingError: latents that are whole could not be decoded.
         """
         video: Video | None = None
         for number, (name, stage) in enumerate(self.stages.items()):
             wanted = options if number == 0 else {"negative": options.get("negative")}
             for step in stage.sample(prompts, video, rng, **wanted):
                 done = step.index == step.total - 1
-                video = stage.decode(step.x) if done else None
+                video = self._decoded(name, step.x) if done else None
                 yield Moment(stage=name, number=number, stages=len(self.stages), step=step, video=video)
 
     def extend(
@@ -51,12 +63,15 @@ class System:
         Autoregressive extension by reconstruction guidance (VDM, section 3.1). The last moment's ``video`` is the whole.
 
         Raises:
-            ValueError: ``keep`` is not between 1 and one less than the length the first stage makes.
+            ValueError: ``keep`` is not between 1 and one less than the length the first stage makes, or its codec compresses
+                time and would hold some of the frames in a latent frame with unknown ones.
         """
-        length = self.first.shape[0]
+        length, codec = self.first.shape[0], self.first.codec
         if not 1 <= keep < length:
             raise ValueError(f"extension keeps between 1 and {length - 1} frames of {length}, not {keep}")
         keep = min(keep, video.shape[2])
+        if (keep - codec.lead) % codec.stride[0]:
+            raise ValueError(f"this model cannot go on from {keep} frames: it takes {legal(keep, codec.stride[0], codec.lead)}")
         while video.shape[2] < frames:
             known = spread(video[:, :, -keep:], length, every=1)
             for moment in self.sample(prompts, rng, known=known, shape=tuple(known.video.shape[2:]), **options):
@@ -72,8 +87,11 @@ class System:
         ``every``-th frame is the given one.
 
         Raises:
-            ValueError: fewer than two frames, or so many to fill that the first stage's length does not hold two known ones.
+            ValueError: fewer than two frames, or so many to fill that the first stage's length does not hold two known ones; or
+                a codec that compresses time, in whose latents single frames cannot be known.
         """
+        if (held := self.first.codec.stride[0]) > 1:
+            raise ValueError(f"this model holds {held} frames in each of its latents and cannot fill in between single ones")
         length, count = self.first.shape[0], video.shape[2]
         held = (length - 1) // every + 1 if every >= 2 else 0  # known frames in what is made at once
         if count < 2 or held < 2:
@@ -88,6 +106,14 @@ class System:
                     whole = torch.cat([whole, filled[:, :, 1 : (given.shape[2] - 1) * every + 1]], dim=2)
                     moment = replace(moment, video=whole)
                 yield moment
+
+    def _decoded(self, name: str, latent: Latent) -> Video:
+        try:
+            return self.stages[name].decode(latent)
+        except Exception as error:
+            if not bool(torch.isfinite(latent).all()):  # not worth keeping
+                raise
+            raise DecodingError(name, latent) from error
 
     @property
     def first(self) -> Stage:

@@ -16,6 +16,7 @@ from noisereel.cli.parsing import close_match
 # Verb -> what it does. Each is a module of this folder, imported only when it is asked for, so that help costs no torch.
 VERBS = {
     "generate": "make a video (or an image) from a sentence",
+    "decode": "finish a video that was sampled but could not be decoded",
     "train": "train a recipe, from nothing or from where it stopped",
     "evaluate": "measure how well a model follows its prompts",
     "show": "what a model or a generated file says about itself",

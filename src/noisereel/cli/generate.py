@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import secrets
 import sys
-import tempfile
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from noisereel import __version__
 from noisereel.cli.clock import Clock
 from noisereel.cli.device import pick
 from noisereel.cli.parsing import Parser
-from noisereel.cli.progress import progress
+from noisereel.cli.progress import Report, progress
 
 if TYPE_CHECKING:  # torch takes a second to import, and help needs none of it
     from noisereel.cli.job import Job
@@ -29,7 +27,7 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     parser = Parser("generate", "Make a video from a sentence, or an image with --frames 1.")
     add = parser.add_argument
     add("prompt", nargs="+", metavar="PROMPT", help="what to show, in quotes; several make several videos")
-    add("-o", "--output", type=Path, metavar="FILE", help="its ending says the format: mp4 (out.mp4 if not given), webm, gif, webp, apng, or png for a contact sheet; several videos are numbered")  # fmt: skip # noqa: E501
+    add("-o", "--output", type=Path, metavar="FILE", help="its ending says the format: mp4 (out.mp4 if not given; out.apng if transparent), webm, gif, webp, apng, or png for a contact sheet; several videos are numbered")  # fmt: skip # noqa: E501
     add("--model", default="default", help="a shipped model, a folder, or a name on the Hugging Face hub")
     add("--seed", type=int, help="of the first video, the others count up from it; random and printed if not given")
     add("--count", type=int, default=1, metavar="N", help="videos for each prompt")
@@ -39,11 +37,13 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     add("--frames", type=int, metavar="N", help="length, at most what the model makes at once; 1 makes an image")
     add("--height", type=int, metavar="N", help="in pixels, before --scale")
     add("--width", type=int, metavar="N", help="in pixels, before --scale")
+    add("--image", type=Path, metavar="FILE", help="what the video begins with: cropped at its centre to the video's shape")
     add("--extend", type=int, metavar="FRAMES", help="a longer video: go on from the last frames until there are so many")
     add("--between", type=Path, action="append", metavar="CLIP", help="make what lies between the frames of a clip; again for a further clip or image")  # fmt: skip # noqa: E501
     add("--fps", type=float, metavar="N", help="frames a second of the file; the model's own if not given")
     add("--scale", type=int, metavar="N", help="enlarge each pixel N times; small videos to about 256 pixels if not given")
     add("--sheet", action="store_true", help="a sprite sheet: a png of equal cells, and a json that says where they are")
+    add("--transparent", action="store_true", help="make the plain ground transparent, for gif, webp, apng and png")
     add("--device", metavar="NAME", help="cpu, cuda, ...; the best there is if not given")
     return parser.parse(arguments)
 
@@ -54,33 +54,68 @@ def run(options: Namespace) -> dict[str, Any]:
     clock = Clock()
     with clock.time("load"):
         from noisereel.cli.job import prepared
-        from noisereel.data.writer import checked
         from noisereel.pipeline import TextToVideo, repeated
 
         prompts = repeated(options.prompt, options.count)
         paths = places(options, len(prompts))
         pipe = TextToVideo.from_pretrained(options.model).to(pick(options.device))
         job = prepared(pipe, options)
-        checked(paths[0], sheet=options.sheet, fps=job.fps)  # which a given clip may have decided
+        at_once = affordable(job, paths[0], len(prompts))
         unknown = tell_unknown_words(pipe, prompts)
     seed = secrets.randbits(31) if options.seed is None else options.seed
     common = notes(pipe, job, options)
-    videos: list[dict[str, Any]] = []
+    made = [{"prompt": prompt, "seed": seed + number, **common} for number, prompt in enumerate(prompts)]
     with progress("sampling") as report:
-        for start in range(0, len(prompts), AT_ONCE):
-            some = prompts[start : start + AT_ONCE]
-
-            def share_done(share: float, start: int = start, count: int = len(some)) -> None:
-                report((start + share * count) / len(prompts), "")
-
-            with clock.time("sample"), enough_memory():
-                made = job.sample(some, seed + start, share_done)
-            with clock.time("write"):
-                for number, video in enumerate(made.split(1), start):
-                    note = {"prompt": prompts[number], "seed": seed + number, **common}
-                    videos.append({"path": str(job.write(video, paths[number], note)), **note})
+        problems = make(job, made, paths, at_once, clock, report)
+    if problems:
+        raise ValueError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
+    videos = [{"path": str(path), **note} for path, note in zip(paths, made, strict=True)]
     first = {key: videos[0][key] for key in ("path", "seed", "model", "steps")}
     return {**first, "seconds": clock.seconds, "unknown_words": unknown, "videos": videos}
+
+
+def make(
+    job: Job, notes: Sequence[dict[str, Any]], paths: Sequence[Path], at_once: int, clock: Clock, report: Report
+) -> list[str]:
+    """Sample and write every video, ``at_once`` at a time; returns what is wrong with those not written as asked.
+
+    Raises:
+        ValueError: not enough memory; what was sampled and could not be decoded is kept.
+    """
+    from noisereel.cli.latents import keeping
+    from noisereel.cli.memory import enough_memory
+
+    problems: list[str] = []
+    for start in range(0, len(notes), at_once):
+        some, places = notes[start : start + at_once], paths[start : start + at_once]
+
+        def share_done(share: float, start: int = start, count: int = len(some)) -> None:
+            report((start + share * count) / len(notes), "")
+
+        smaller = "make it smaller with --height, --width or --frames"
+        with clock.time("sample"), enough_memory(smaller), keeping(job.finish, places, some):
+            video = job.sample([note["prompt"] for note in some], some[0]["seed"], share_done)
+        with clock.time("write"):
+            for one, path, note in zip(video.split(1), places, some, strict=True):
+                try:
+                    job.finish.write(one, path, note)
+                except ValueError as error:  # the others are still worth writing
+                    problems.append(str(error))
+    return problems
+
+
+def affordable(job: Job, path: Path, count: int) -> int:
+    """How many videos can be sampled together.
+
+    Raises:
+        ValueError: not one fits in memory, or the file's format does not hold it.
+    """
+    from noisereel.cli.memory import check_file, samples_at_once
+
+    at_once = samples_at_once(job.system.first, job.shape, min(AT_ONCE, count), known=job.known)
+    job.finish.check(path, job.shape[1:])
+    check_file(job.length, job.shape[1:], job.finish.scale)
+    return at_once
 
 
 def told(result: dict[str, Any]) -> str:
@@ -108,6 +143,10 @@ def check(options: Namespace) -> None:
             f'{len(options.prompt)} prompts of one word each: put a sentence in quotes, "{" ".join(options.prompt)}"'
         )
     lengths = [f"--{name}" for name in ("frames", "extend", "between") if getattr(options, name) is not None]
+    if options.image and options.between:
+        raise ValueError("--image and --between each say what the video begins with: give one of them")
+    if options.image and options.frames == 1:
+        raise ValueError("--image is the first frame: --frames 1 leaves none to make")
     if len(lengths) > 1:
         raise ValueError(f"{' and '.join(lengths)} each say how long the video is: give one of them")
 
@@ -120,14 +159,13 @@ def places(options: Namespace, count: int) -> list[Path]:
     """
     from noisereel.data.writer import checked
 
-    path = options.output or Path("out.png" if options.sheet or options.frames == 1 else "out.mp4")
+    animated = "out.apng" if options.transparent else "out.mp4"
+    path = options.output or Path("out.png" if options.sheet or options.frames == 1 else animated)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file in it, such as {path / 'out.mp4'}")
     digits = len(str(count))
     paths = [path] if count == 1 else [path.with_stem(f"{path.stem}-{number:0{digits}}") for number in range(1, count + 1)]
-    paths = [checked(path, sheet=options.sheet, fps=options.fps) for path in paths]
-    with tempfile.TemporaryFile(dir=path.parent):  # permissions do not tell everything, such as a disk that is read-only
-        return paths
+    return [checked(path, sheet=options.sheet, fps=options.fps, transparent=options.transparent) for path in paths]
 
 
 def tell_unknown_words(pipe: TextToVideo, prompts: Sequence[str]) -> list[str]:
@@ -142,6 +180,7 @@ def notes(pipe: TextToVideo, job: Job, options: Namespace) -> dict[str, Any]:
     """What is kept inside each file besides its prompt and seed, so that it can be made again."""
     optional = {
         "negative": options.negative,
+        "image": options.image and str(options.image),
         "extend": options.extend,
         "between": options.between and list(map(str, options.between)),
     }
@@ -152,18 +191,7 @@ def notes(pipe: TextToVideo, job: Job, options: Namespace) -> dict[str, Any]:
         "frames": job.shape[0],
         "height": job.shape[1],
         "width": job.shape[2],
-        "fps": job.fps,
+        "fps": job.finish.fps,
         **{name: value for name, value in optional.items() if value is not None},
         "noisereel": __version__,
     }
-
-
-@contextmanager
-def enough_memory() -> Iterator[None]:
-    """Say it in words when there is not."""
-    try:
-        yield
-    except RuntimeError as error:  # PyTorch has no class of its own for a CPU that runs out
-        if "memory" in str(error).lower():
-            raise ValueError("not enough memory for this size; make it smaller with --height, --width or --frames") from error
-        raise

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator
 
+from noisereel.cli.finish import Finish
 from noisereel.data.reader import probe, read_clip
-from noisereel.data.writer import write
 from noisereel.pipeline import TextToVideo
-from noisereel.system import Moment, System
+from noisereel.system import Moment, System, spread
 from noisereel.types import Rng, Video
 
 WATCHABLE = 256  # pixels of the shorter side up to which small videos are enlarged
@@ -23,17 +22,16 @@ WATCHABLE = 256  # pixels of the shorter side up to which small videos are enlar
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """A way to make videos from prompts, and to write them."""
+    """A way to make videos from prompts."""
 
     system: System
     shape: tuple[int, int, int]  # frames, height, width of what is sampled at once
     length: int  # frames of the finished video
+    image: Video | None  # what the video begins with
     given: Video | None  # one clip to fill in between
     every: int  # its frames become every so-many-th of the result
     negative: str | None
-    fps: float
-    scale: int
-    sheet: bool
+    finish: Finish
 
     def sample(self, prompts: Sequence[str], seed: int, report: Callable[[float], None]) -> Video:
         """One video for each prompt, video i from seed ``seed + i``; ``report`` is told the share that is done."""
@@ -47,15 +45,17 @@ class Job:
         assert moment.video is not None
         return moment.video
 
-    def write(self, video: Video, path: Path, note: Mapping[str, Any]) -> Path:
-        """One finished video to its file, with the note inside."""
-        (alone,) = video
-        return write(alone, path, fps=self.fps, scale=self.scale, sheet=self.sheet, metadata=note)
-
     @property
     def keep(self) -> int:
-        """How many frames an extension goes on from: half of what the model makes at once."""
-        return max(1, self.system.first.shape[0] // 2)
+        """How many frames an extension goes on from: half of what the model makes at once, in whole frames of its latents."""
+        codec = self.system.first.codec
+        lead, stride = codec.lead, codec.stride[0]
+        return max(lead + (self.system.first.shape[0] // 2 - lead) // stride * stride, lead or stride)
+
+    @property
+    def known(self) -> bool:
+        """Whether some of the frames that are sampled will be given."""
+        return self.image is not None or self.given is not None or self.length > self.shape[0]
 
     @property
     def rounds(self) -> int:
@@ -71,8 +71,11 @@ class Job:
             given = self.given.expand(len(prompts), -1, -1, -1, -1)
             yield from self.system.between(given, prompts, rng, every=self.every, negative=negative)
             return
+        known = None
+        if self.image is not None:
+            known = spread(self.image.expand(len(prompts), -1, -1, -1, -1), self.shape[0], every=1)
         moment = None
-        for moment in self.system.sample(prompts, rng, shape=self.shape, negative=negative):
+        for moment in self.system.sample(prompts, rng, shape=self.shape, negative=negative, known=known):
             yield moment
         assert moment is not None
         assert moment.video is not None
@@ -83,7 +86,7 @@ def prepared(pipe: TextToVideo, options: Namespace) -> Job:
     """The job that the options ask for.
 
     Raises:
-        ValueError: a prompt or a size the model cannot take, a clip that cannot be read, too many frames.
+        ValueError: a prompt or a size the model cannot take, a clip or image that cannot be read, too many frames.
     """
     pipe.check_lengths([*options.prompt, *filter(None, [options.negative])])
     system = pipe.tuned(options.steps, options.guidance)
@@ -91,18 +94,26 @@ def prepared(pipe: TextToVideo, options: Namespace) -> Job:
     shape = pipe.shape(
         min(options.extend or made, made) if options.frames is None else options.frames, options.height, options.width
     )
+    if system.first.given is not None and not options.image:
+        raise ValueError("this model animates an image: say which with --image first.png")
+    image = read_clip(options.image, frames=1, height=shape[1], width=shape[2])[None] if options.image else None
     given, rate = clip(options.between, *shape[1:]) if options.between else (None, None)
     every = 1 if given is None else spacing(given.shape[2], made)
+    device = system.first.device
     return Job(
         system=system,
         shape=shape,
         length=options.extend or shape[0],
-        given=None if given is None else given.to(system.first.device),
+        image=None if image is None else image.to(device),
+        given=None if given is None else given.to(device),
         every=every,
         negative=options.negative,
-        fps=options.fps or (rate * every if rate else system.last.fps),
-        scale=options.scale or (1 if options.sheet else max(1, round(WATCHABLE / min(shape[1:])))),
-        sheet=options.sheet,
+        finish=Finish(
+            fps=options.fps or (rate * every if rate else system.last.fps),
+            scale=options.scale or (1 if options.sheet else max(1, round(WATCHABLE / min(shape[1:])))),
+            sheet=options.sheet,
+            transparent=options.transparent,
+        ),
     )
 
 

@@ -28,6 +28,8 @@ from noisereel.types import Video
 _DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
 _CLEAR = 255  # the palette entry of a gif that is transparent
 _OPAQUE = (".mp4", ".webm")
+_ANY = 2**31 - 1
+_LARGEST = {".mp4": 16384, ".webm": 65535, ".gif": 65535, ".webp": 16383}  # pixels to a side that the formats hold
 _BT709 = 1  # its number in every table of H.273; as a range, 1 is the limited one that video uses
 
 
@@ -53,17 +55,27 @@ def write(
     frames = _to_uint8(video, scale)
     note = json.dumps(dict(metadata or {}))
     if not sheet:
-        with _whole(path) as (temporary,):
+        with whole(path) as (temporary,):
             _ENCODERS[path.suffix.lower()](frames, temporary, fps, note)
         return path
-    with _whole(path, path.with_suffix(".json")) as (temporary, beside):
+    with whole(path, path.with_suffix(".json")) as (temporary, beside):
         _save_png(tiled(frames, gap=0), temporary, note)
         beside.write_text(json.dumps(atlas(frames, _durations(len(frames), fps, 0.001), path.name), indent=1))
     return path
 
 
-def checked(path: str | Path, *, sheet: bool = False, fps: float | None = None, transparent: bool = False) -> Path:
-    """The path, if ``write`` could write there: worth asking before the work that makes the video."""
+def checked(
+    path: str | Path,
+    *,
+    sheet: bool = False,
+    fps: float | None = None,
+    transparent: bool = False,
+    size: tuple[int, int] | None = None,
+) -> Path:
+    """The path, if ``write`` could write a video of this kind there: worth asking before the work that makes it.
+
+    ``size`` is the height and width of a frame as written. Errors: ValueError says what would do.
+    """
     path = Path(path)
     if fps is not None and not fps > 0:
         raise ValueError(f"fps {fps}: it must be positive")
@@ -73,6 +85,11 @@ def checked(path: str | Path, *, sheet: bool = False, fps: float | None = None, 
     if path.suffix.lower() not in legal:
         what = f"a {'transparent ' if transparent else ''}{'sprite sheet' if sheet else 'video'}"
         raise ValueError(f"cannot write {what} to {path.name!r}: end the name in {', '.join(legal)}")
+    most = _LARGEST.get(path.suffix.lower(), _ANY)
+    if size is not None and max(size) > most:
+        raise ValueError(
+            f"a {path.suffix[1:].lower()} has at most {most} pixels to a side, not {max(size)}: lower its size or scale"
+        )
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file")
     if not path.parent.is_dir():
@@ -100,6 +117,23 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     except ValueError:  # someone else's comment
         return {}
     return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def whole(*paths: Path) -> Iterator[list[Path]]:
+    """Empty files beside the paths that take their places when the block ends without an error."""
+    temporaries: list[Path] = []
+    try:
+        for path in paths:
+            temporaries.append(_beside(path))
+        yield temporaries
+        for temporary, path in zip(temporaries, paths, strict=True):
+            os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, f"could not write {paths[0]}: {error.strerror or error}") from error
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
 
 
 def grid(videos: Video, *, columns: int | None = None, gap: int = 2) -> Float[Tensor, "c t rows_h columns_w"]:
@@ -130,23 +164,6 @@ def _to_uint8(video: Float[Tensor, "c t h w"], scale: int) -> UInt8[np.ndarray, 
         raise ValueError("the video holds values that are not finite: what made it has failed; it is not written")
     bytes_ = ((video.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return repeat(bytes_, "c t h w -> t (h p) (w q) c", p=scale, q=scale).numpy()
-
-
-@contextmanager
-def _whole(*paths: Path) -> Iterator[list[Path]]:
-    """Empty files beside the paths that take their places when the block ends without an error."""
-    temporaries: list[Path] = []
-    try:
-        for path in paths:
-            temporaries.append(_beside(path))
-        yield temporaries
-        for temporary, path in zip(temporaries, paths, strict=True):
-            os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"could not write {paths[0]}: {error.strerror or error}") from error
-    finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:
