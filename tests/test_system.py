@@ -1,10 +1,12 @@
 """Stages in a row: what is passed on, what is yielded, how a video grows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
+from einops import reduce
 from torch import Tensor, nn
 
 from noisereel.codecs.pixels import Pixels
@@ -13,10 +15,11 @@ from noisereel.diffusion.guidance import cfg
 from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.schedules import Cosine
 from noisereel.stage import Stage
-from noisereel.system import System
-from noisereel.types import Cond, Rng, Text, Time, Video, generators
+from noisereel.system import DecodingError, System
+from noisereel.types import Cond, Latent, Rng, Text, Time, Video, generators
 
 SHAPE = (4, 8, 8)
+SQUEEZED = (9, 8, 8)
 LARGE = (8, 16, 16)
 
 
@@ -41,6 +44,21 @@ class Lengths:
     def __call__(self, prompts: list[str | None]) -> Text:
         pooled = torch.tensor([[len(prompt or "") / 10] for prompt in prompts])
         return Text(tokens=pooled[:, None], mask=torch.ones(len(pooled), 1, dtype=torch.bool), pooled=pooled)
+
+
+class Squeezed:
+    """A codec that compresses time as a causal one does: the first frame alone, then the mean of every four."""
+
+    channels = 3
+    stride = (4, 1, 1)
+    lead = 1
+
+    def encode(self, video: Video) -> Latent:
+        later = reduce(video[:, :, 1:], "b c (t four) h w -> b c t h w", "mean", four=4)
+        return torch.cat([video[:, :, :1], later], dim=2)
+
+    def decode(self, latent: Latent) -> Video:
+        return torch.cat([latent[:, :, :1], latent[:, :, 1:].repeat_interleave(4, dim=2)], dim=2)
 
 
 def caption_length(x: Video, cond: Cond) -> Tensor:
@@ -160,3 +178,56 @@ def test_filling_between_needs_two_frames_and_room(given: int, every: int) -> No
     system = System(stages={"base": stage(mean)})
     with pytest.raises(ValueError, match="give 2 frames or more, and 1 to 2"):
         next(system.between(torch.zeros(1, 3, given, *SHAPE[1:]), ["abc"], rng(0), every=every))
+
+
+# Codecs that compress time
+
+
+def squeezed() -> System:
+    return System(stages={"base": replace(stage(mean, SQUEEZED), codec=Squeezed())})
+
+
+@pytest.mark.parametrize(("keep", "held"), [(1, 1), (5, 2)])
+def test_extension_holds_whole_latent_frames(keep: int, held: int) -> None:
+    start = torch.rand(1, 3, *SQUEEZED, generator=torch.Generator().manual_seed(0))
+    (last,) = (m for m in squeezed().extend(start, ["abc"], rng(0), frames=12, keep=keep) if m.video is not None)
+    assert last.video.shape[2] == 12
+    assert torch.equal(last.video[:, :, :9], start)
+    known = torch.cat([start[:, :, -keep:], start.new_zeros(1, 3, 9 - keep, 8, 8)], dim=2)
+    torch.testing.assert_close(last.step.x[:, :, :held], Squeezed().encode(known)[:, :, :held])
+    torch.testing.assert_close(last.video[:, :, 9:], Squeezed().decode(last.step.x)[:, :, keep : keep + 3].clamp(-1, 1))
+
+
+@pytest.mark.parametrize(("keep", "near"), [(2, "1 or 5"), (4, "1 or 5"), (6, "5 or 9"), (8, "5 or 9")])
+def test_a_latent_frame_is_known_as_a_whole_or_not_at_all(keep: int, near: str) -> None:
+    with pytest.raises(ValueError, match=f"go on from {keep} frames: it takes 1 and a multiple of 4, such as {near}"):
+        next(squeezed().extend(torch.zeros(1, 3, *SQUEEZED), ["abc"], rng(0), frames=12, keep=keep))
+
+
+def test_single_frames_inside_latent_ones_cannot_be_known() -> None:
+    with pytest.raises(ValueError, match="holds 4 frames in each of its latents"):
+        next(squeezed().between(torch.zeros(1, 3, 2, 8, 8), ["abc"], rng(0), every=4))
+
+
+# Decoding that fails
+
+
+class Stubborn(Pixels):
+    def decode(self, latent: Latent) -> Video:
+        raise RuntimeError("no")
+
+
+def test_what_was_sampled_comes_with_the_error() -> None:
+    last = replace(cascade().last, codec=Stubborn())
+    system = System(stages={"base": cascade().first, "super": last})
+    with pytest.raises(DecodingError, match="super") as caught:
+        list(system.sample(["abc"], rng(0)))
+    assert caught.value.stage == "super"
+    assert caught.value.latent.shape == (1, 3, *LARGE)
+    assert str(caught.value.__cause__) == "no"
+
+
+def test_what_is_not_finite_is_refused_before_decoding() -> None:
+    broken = replace(stage(lambda x, cond: x * torch.nan), codec=Stubborn())
+    with pytest.raises(ValueError, match="not finite"):
+        list(System(stages={"base": broken}).sample(["abc"], rng(0)))
