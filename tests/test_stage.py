@@ -257,3 +257,33 @@ def test_gradients_reach_the_network() -> None:
     model = stage(restless)
     model.loss(batch(video()), rng(0)).total.backward()
     assert model.net.weight.grad.abs() > 0
+
+
+class EveryFourth(Pixels):
+    """A codec that keeps the first frame and every fourth after it."""
+
+    lead = 1
+    stride = (4, 1, 1)
+
+    def encode(self, video: Video) -> Tensor:
+        return video[:, :, ::4]
+
+    def decode(self, latent: Tensor) -> Video:
+        return torch.cat([latent[:, :, :1], latent[:, :, 1:].repeat_interleave(4, dim=2)], dim=2)
+
+
+def test_latents_are_padded_to_whole_patches_in_time() -> None:
+    """Three latent frames do not fill patches of two: one more is sampled before them, and not shown."""
+    model = stage(caption_length, codec=EveryFourth(), shape=(9, 8, 8))
+    model.net.multiple_frames = 2
+    assert model.latent_shape((9, 8, 8)) == (3, 4, 8, 8)
+    assert model.latent_shape((1, 8, 8)) == (3, 2, 8, 8)
+    with pytest.raises(ValueError, match="frames 5 will not do: this model takes 1 and a multiple of 8, such as 1 or 9"):
+        model.latent_shape((5, 8, 8))
+    latent = torch.arange(4.0).reshape(1, 1, 4, 1, 1).expand(1, 3, 4, 8, 8) / 4
+    assert model.decode(latent)[0, 0, :, 0, 0].tolist() == [0.25] + [0.5] * 4 + [0.75] * 4
+    known = Known(video=torch.full((1, 3, 9, 8, 8), 0.5), frames=torch.arange(9) < 1)
+    for prefixes in (0.0, 0.5):
+        x = sampled(replace(model, prefixes=prefixes), ["word"], [0], shape=(9, 8, 8), known=known)
+        assert (x[:, :, 1] == 0.5).all()
+        assert (x[:, :, 0] != 0.5).any()

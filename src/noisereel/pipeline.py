@@ -23,6 +23,9 @@ from noisereel.types import Known, Rng, Video
 
 Layout = Literal["noisereel", "diffusers"]
 OutputType = Literal["pil", "np", "pt", "latent"]
+# Of a repository on the hub: weights lie in the folders of parts; beside them may be whole copies in other forms.
+WANTED = ["*.json", "*/*.safetensors", "*.md", "*.txt", "*.model"]
+UNWANTED = ["*.fp16*", "*.bf16*", "*.non_ema*"]
 WEIGHTS = (Path(__file__).parent / "weights", Path(__file__).parents[2] / "weights")  # in the wheel, in a checkout
 
 
@@ -256,7 +259,7 @@ def locate(name: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md", "*.txt", "*.model"]))
+        return Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except Exception as error:  # the hub's client raises a dozen kinds, offline and online
         raise ValueError(f"{problem}, and the hub did not give it ({type(error).__name__})") from error
 

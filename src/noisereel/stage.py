@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor, nn
 
@@ -189,8 +190,8 @@ class Stage:
         """What is known in latents: the latent frames all of whose frames are known."""
         lead, stride = self.codec.lead, self.codec.stride[0]
         later = known.frames[lead:].unflatten(0, (-1, stride)).all(1)
-        clean = self.codec.encode(known.video)
-        return clean, torch.cat([known.frames[:lead], later]).to(clean.device)
+        clean = F.pad(self.codec.encode(known.video), (0, 0, 0, 0, self.spare, 0))
+        return clean, F.pad(torch.cat([known.frames[:lead], later]), (self.spare, 0)).to(clean.device)
 
     def _hint(self, previous: Video | None, rng: Rng) -> Hint | None:
         if self.given is None:
