@@ -139,8 +139,9 @@ class TextToVideo:
     ) -> VideoOutput | tuple[Any]:
         """Videos for one prompt or a list; arguments as in diffusers' text-to-video pipelines.
 
-        ``guidance_scale`` 1 is no guidance. ``image`` is the first frame, resized to the video's size. A list of generators gives each video its own; a single one is that of a single
-        video, and of several it draws their seeds. A video depends on its own generator and on nothing else in the call.
+        ``guidance_scale`` 1 is no guidance. ``image`` is the first frame, resized to the video's size. A list of generators
+        gives each video its own; a single one is that of a single video, and of several it draws their seeds. A video depends
+        on its own generator and on nothing else in the call.
         For its steps one by one, see ``System.sample``.
 
         Raises:
