@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from noisereel.nets.clip import Clip, ImageHint, all_spans, parts_of
 from noisereel.nets.layers import Embedding, ScalarEmbedding, zero
-from noisereel.nets.modulation import Modulation, adaptive_norm
+from noisereel.nets.modulation import Modulation, modulated
 from noisereel.nets.positions import Positions
 from noisereel.nets.tokens import Patch, grid_of, patchify, unpatchify
 from noisereel.nets.transformer import QK_NORMS, Block, Context, SelfAttention
@@ -253,7 +253,7 @@ class DiT(nn.Module):
         """The way out, for the video's tokens alone."""
         tokens = self.norm_final(tokens[:, clip.text_length :])
         shift, scale = self.out_modulation(clip.embedding, clip.embedding[:, :, None]).unbind(2)
-        tokens = self.out(adaptive_norm(self.norm_out, tokens, shift, scale, clip.spans))
+        tokens = self.out(modulated(self.norm_out, tokens, shift, scale, clip.spans))
         return unpatchify(tokens, self.patch, clip.grid)
 
 

@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisereel.nets.fused import AdaptiveNorm, Gated, Rows, Spans, Tokens
+from noisereel.nets.fused import Rows, Spans, Tokens, adaptive_norm
 from noisereel.nets.layers import zero
 
 
@@ -32,26 +32,9 @@ class Modulation(nn.Module):
         return common + self.table[:, None].to(common.dtype)
 
 
-def adaptive_norm(norm: nn.LayerNorm, x: Tokens, shift: Rows, scale: Rows, spans: Spans) -> Tokens:
+def modulated(norm: nn.LayerNorm, x: Tokens, shift: Rows, scale: Rows, spans: Spans) -> Tokens:
     """``norm(x) * (1 + scale) + shift``, each span with its row."""
     gain, offset = 1 + scale.float(), shift.float()
     if norm.weight is not None:
         gain, offset = gain * norm.weight, torch.addcmul(offset, gain, norm.bias)
-    if x.device.type == "cpu":
-        return AdaptiveNorm.apply(x, gain, offset, spans, norm.eps)
-    y = F.layer_norm(x, x.shape[-1:], eps=norm.eps)
-    return torch.addcmul(spread(offset, spans), y, spread(gain, spans)).to(x.dtype)
-
-
-def gated(x: Tokens, branch: Tokens, gate: Rows, spans: Spans) -> Tokens:
-    """``x + gate * branch``, each span with its row."""
-    if x.device.type == "cpu":
-        return Gated.apply(x, branch, gate, spans)
-    return torch.addcmul(x, branch, spread(gate, spans))
-
-
-def spread(rows: Rows, spans: Spans) -> Float[Tensor, "b #l c"]:
-    """The row of each token; one for all of them where there is one span."""
-    if len(spans) == 1:
-        return rows[:, spans[0][1], None]
-    return torch.cat([rows[:, row, None].expand(-1, count, -1) for count, row in spans], dim=1)
+    return adaptive_norm(x, gain, offset, spans, norm.eps)

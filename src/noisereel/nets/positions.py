@@ -10,9 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from noisereel.nets.attention import rotary_angles
+from noisereel.nets.fused import Rotation
 from noisereel.nets.tokens import Grid, Tokens
-
-Rotation = tuple[Float[Tensor, "l half"], Float[Tensor, "l half"]]  # cosines and sines
 
 
 class Positions(nn.Module):

@@ -10,11 +10,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from noisereel.nets.attention import attend
-from noisereel.nets.fused import Attend, Heads, RMSNorm, Spans, Tokens, Turn
+from noisereel.nets.fused import Heads, Rotation, Spans, Tokens, attend, gated, rms_norm, turn
 from noisereel.nets.layers import zero
-from noisereel.nets.modulation import Modulation, adaptive_norm, gated
-from noisereel.nets.positions import Rotation
+from noisereel.nets.modulation import Modulation, modulated
 
 QK_NORMS = ("none", "layer", "rms")
 
@@ -52,9 +50,8 @@ class WideRMSNorm(nn.RMSNorm):
     """Root-mean-square norm over all heads at once."""
 
     def forward(self, x: Tokens) -> Tokens:
-        if x.device.type == "cpu":
-            return RMSNorm.apply(x, self.weight, self.eps)
-        return super().forward(x)
+        assert self.eps is not None
+        return rms_norm(x, self.weight, self.eps)
 
 
 class SelfAttention(nn.Module):
@@ -73,12 +70,12 @@ class SelfAttention(nn.Module):
         v = split_heads(v, self.heads)
         lengths = [segment.length for segment in context.segments]
         apart = zip(*(y.split(lengths, dim=2) for y in (q, k, v)), context.segments, strict=True)
-        outs = [look(q, k, v, segment.mask) for q, k, v, segment in apart]
+        outs = [attend(q, k, v, segment.mask) for q, k, v, segment in apart]
         return self.out(rearrange(torch.cat(outs, dim=2) if len(outs) > 1 else outs[0], "b heads l d -> b l (heads d)"))
 
     def _prepared(self, norm: nn.Module, y: Tokens, context: Context) -> Heads:
         y = normed(norm, y, self.heads)
-        return y if context.rotation is None else turned(y, context.rotation)
+        return y if context.rotation is None else turn(y, context.rotation)
 
 
 class TextAttention(nn.Module):
@@ -103,11 +100,22 @@ class TextAttention(nn.Module):
         if segment.text is None:
             return torch.zeros_like(q)
         k, v = self.kv(segment.text).chunk(2, dim=-1)
-        out = look(q, normed(self.norm_k, k, self.heads), split_heads(v, self.heads), segment.text_mask)
+        out = attend(q, normed(self.norm_k, k, self.heads), split_heads(v, self.heads), segment.text_mask)
         if self.image_kv is not None and self.norm_image_k is not None and segment.image is not None:
             k, v = self.image_kv(segment.image).chunk(2, dim=-1)
-            out = out + look(q, normed(self.norm_image_k, k, self.heads), split_heads(v, self.heads), None)
+            out = out + attend(q, normed(self.norm_image_k, k, self.heads), split_heads(v, self.heads), None)
         return out
+
+
+class LinearGELU(nn.Linear):
+    """A linear layer and a GELU, exact or approximated by a hyperbolic tangent."""
+
+    def __init__(self, width: int, out_width: int, approximate: str) -> None:
+        super().__init__(width, out_width)
+        self.approximate = approximate
+
+    def forward(self, x: Tokens) -> Tokens:
+        return F.gelu(super().forward(x), approximate=self.approximate)
 
 
 class MLP(nn.Module):
@@ -115,11 +123,10 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, inner: int, gelu: str) -> None:
         super().__init__()
-        self.gelu = gelu
-        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.up, self.down = LinearGELU(width, inner, gelu), nn.Linear(inner, width)
 
     def forward(self, x: Tokens) -> Tokens:
-        return self.down(F.gelu(self.up(x), approximate=self.gelu))
+        return self.down(self.up(x))
 
 
 class Block(nn.Module):
@@ -146,11 +153,11 @@ class Block(nn.Module):
     def forward(self, x: Tokens, context: Context) -> Tokens:
         first, last = self._moves(context)
         shift, scale, gate = first
-        x = gated(x, self.attention(adaptive_norm(self.norm1, x, shift, scale, context.spans), context), gate, context.spans)
+        x = gated(x, self.attention(modulated(self.norm1, x, shift, scale, context.spans), context), gate, context.spans)
         if self.text_norm is not None and self.text_attention is not None:
             x = x + self.text_attention(self.text_norm(x), context)
         shift, scale, gate = last
-        return gated(x, self.feed_forward(adaptive_norm(self.norm2, x, shift, scale, context.spans)), gate, context.spans)
+        return gated(x, self.feed_forward(modulated(self.norm2, x, shift, scale, context.spans)), gate, context.spans)
 
     def _moves(self, context: Context) -> Float[Tensor, "2 3 b rows c"]:
         """Shift, scale and gate of both branches; rows are ordered embedding, then video and text."""
@@ -168,21 +175,3 @@ def normed(norm: nn.Module, y: Tokens, heads: int) -> Heads:
     if isinstance(norm, nn.LayerNorm):
         return norm(split_heads(y, heads))
     return split_heads(norm(y), heads)
-
-
-def turned(y: Heads, rotation: Rotation) -> Heads:
-    """Rotary positions with cosines and sines worked out beforehand, see ``attention.rotate``."""
-    cos, sin = (part.to(y.dtype) for part in rotation)
-    if y.device.type == "cpu":
-        return Turn.apply(y, cos, sin)
-    first, second = y.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-
-
-def look(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None) -> Heads:
-    """Attention to the keys, of which the first are seen only where ``mask`` is True."""
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= 256:
-        return Attend.apply(q, k, v, mask)
-    if mask is not None:
-        mask = F.pad(mask, (0, k.shape[2] - mask.shape[1]), value=True)[:, None, None]
-    return attend(q, k, v, mask)

@@ -57,7 +57,7 @@ def config_from(config: Config) -> dict[str, Any]:
 
 
 def positions_from(config: Config) -> dict[str, Any]:
-    """Waves are added to the tokens of the 2B, and 5B turns; from images it also has a table. 1.5 counts patches as they are."""
+    """The 2B adds waves to its tokens; the 5B turns, and from images also adds a table; 1.5 counts patches as they are."""
     frames = (config["sample_frames"] - 1) // config["temporal_compression_ratio"] + 1
     rows, columns = (config[name] // config["patch_size"] for name in ("sample_height", "sample_width"))
     if not config["use_rotary_positional_embeddings"]:
