@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from noisereel import checkpoint
 from noisereel.codecs.autoencoder import MOMENTUM, Autoencoder, follow, of_equal_length
+from noisereel.codecs.causal_vae import CausalVAE
 from noisereel.codecs.discriminator import Adversary, PatchDiscriminator
 from noisereel.codecs.features import FeatureNet
+from noisereel.codecs.frame_vae import FrameVAE
 from noisereel.trainer import Phase, Trainer, latest
 from noisereel.types import Batch, generators, rand
 
@@ -247,3 +249,38 @@ def test_only_the_temporal_layers_of_a_decoder_move(tmp_path: Path) -> None:
     after = target.validate(batch, rng)
     assert abs(after["flicker"] - 1) < abs(before["flicker"] - 1) / 2
     assert after["kl"] == before["kl"]
+
+
+def test_a_codec_without_temporal_layers_has_no_temporal_decoder_to_train() -> None:
+    with pytest.raises(ValueError, match="a codec with temporal layers"):
+        Autoencoder(vae=TinyVae(), shown=smooth(1), moving=[])
+
+
+def causal() -> nn.Module:
+    torch.manual_seed(0)
+    return CausalVAE(widths=(8, 16), halve=("thw",), latent_channels=4, blocks=1, attention=False)
+
+
+def framewise() -> nn.Module:
+    torch.manual_seed(0)
+    return FrameVAE(channels=4, width=8, multipliers=(1, 2), depth=1, norm_groups=4, temporal=True)
+
+
+@pytest.mark.parametrize("make", [causal, framewise])
+def test_the_real_codecs_learn_with_every_loss_from_videos_and_images(tmp_path: Path, make: Any) -> None:
+    vae, video = make(), smooth(2, frames=7)
+    batch = batch_of(video, torch.tensor([[0, 0, 0, 0, 0, 1, 2], [3, 3, 3, 3, 3, 4, 5]]))
+    target = Autoencoder(vae=vae, shown=video, squared=1.0, **helpers())
+    trainer = Trainer(phase(target, data=lambda draw: batch, held_out=batch, clips=60, learning_rate=1e-2), tmp_path)
+    first, *_, last = [progress.parts["l1"] for progress in trainer.run()]
+    assert last < first / 2
+
+
+def test_the_frame_codec_s_temporal_layers_move_alone(tmp_path: Path) -> None:
+    vae = framewise()
+    frozen, temporal = deepcopy(vae.state_dict()), {id(parameter) for parameter in vae.temporal_parameters()}
+    target = Autoencoder(vae=vae, shown=smooth(1), moving=[*vae.temporal_parameters()], **helpers())
+    for _ in Trainer(phase(target, clips=16, ema=0), tmp_path).run():
+        pass
+    changed = {name for name, value in vae.state_dict().items() if not torch.equal(value, frozen[name])}
+    assert changed == {name for name, parameter in vae.named_parameters() if id(parameter) in temporal}

@@ -20,7 +20,7 @@ from noisereel.codecs.features import FeatureNet
 from noisereel.codecs.losses import change, divergence, psnr
 from noisereel.types import Batch, Latent, Loss, Rng, Video, randn
 
-MOMENTUM = 0.05  # of the scale of the latents: that of the last twenty batches or so
+MOMENTUM = 0.1  # of the scale of the latents, as in batch normalisation: that of the last ten batches or so
 AT_ONCE = 8  # held-out clips
 
 
@@ -57,6 +57,10 @@ class Autoencoder:
     perceptual: float = 0.1  # weight of the distance of features
     adversary: Adversary | None = None  # none at first: it joins in a second phase, when there is something worth judging
     moving: Sequence[nn.Parameter] | None = None  # what is trained of the codec, all of it when None
+
+    def __post_init__(self) -> None:
+        if self.moving is not None and not self.moving:
+            raise ValueError("nothing of the codec is to be trained: a temporal decoder needs a codec with temporal layers")
 
     def loss(self, batch: Batch, rng: Rng) -> Loss:
         """Errors of the reconstruction of a sampled posterior, and its divergence; clips of a sample are coded apart."""
@@ -101,7 +105,7 @@ class Autoencoder:
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The codec's share, and the discriminator at a rate of its own."""
         parts = self.parts()
-        groups: list[dict[str, Any]] = [{"params": list(self.moving or parts["vae"].parameters())}]
+        groups: list[dict[str, Any]] = [{"params": list(parts["vae"].parameters() if self.moving is None else self.moving)}]
         if self.adversary is not None:
             rate = self.adversary.learning_rate
             groups.append({"params": list(self.adversary.net.parameters())} | ({} if rate is None else {"lr": rate}))
@@ -110,7 +114,12 @@ class Autoencoder:
     def _terms(self, clips: Video, mean: Latent, logvar: Latent, rng: Rng) -> dict[str, Tensor]:
         """What is minimised for clips of one length, by name, before weighting."""
         noise = randn(rng, *mean.shape[1:]).to(mean.device)
-        video = self.vae.decode_raw(mean + (0.5 * logvar).exp() * noise).float()
+        latent = mean + (0.5 * logvar).exp() * noise
+        if (
+            not latent.requires_grad
+        ):  # PyTorch 2.13 crashes in the gradient of a channels-last GroupNorm whose input asks for none
+            latent.requires_grad_()
+        video = self.vae.decode_raw(latent).float()
         terms = {"kl": divergence(mean, logvar).mean()}
         if self.adversary is not None:
             video, judged = self.adversary.heard(video)

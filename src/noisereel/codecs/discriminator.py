@@ -29,17 +29,17 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         self.config: dict[str, Any] = dict(width=width, depth=depth)
         widths = [3, *(width * 2**level for level in range(depth))]
-        self.blocks = nn.ModuleList(
+        self.convs = nn.ModuleList(
             nn.Conv3d(widths[level], widths[level + 1], (3, 4, 4), stride=(2 if level else 1, 2, 2), padding=1)
             for level in range(depth)
         )
         self.logit = nn.Conv3d(widths[-1], 1, 3, padding=1)
-        for conv in (*self.blocks, self.logit):
+        for conv in (*self.convs, self.logit):
             spectral_norm(conv)
 
     def forward(self, video: Video) -> Patches:
         x = video.contiguous(memory_format=torch.channels_last_3d)
-        for conv in self.blocks:
+        for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.2)
         return rearrange(self.logit(x), "b 1 t h w -> b t h w")
 
