@@ -49,7 +49,7 @@ class Chain(nn.ModuleList):
 
 
 class CausalConv(nn.Conv3d):
-    """A convolution that sees ``kernel - 1`` frames back and none ahead.
+    """A convolution that sees ``kernel - 1`` frames back and none ahead, and the norm before it if there is one.
 
     Before the first frame there are zeros, or with ``pad="first"`` copies of it (Yang et al. 2024).
     """
@@ -60,16 +60,46 @@ class CausalConv(nn.Conv3d):
         self.memory = kernel[0] - 1
         self.pad = pad
 
-    def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:  # type: ignore[override]
-        kernel = self.weight
+    def forward(  # type: ignore[override]
+        self, x: Maps, past: Past, chunk: Chunk, norm: nn.Module | None = None
+    ) -> tuple[NewMaps, Past]:
+        assert past is None or isinstance(past, Tensor)
+        image = past is None and self.pad == "zeros" and x.shape[2] == 1
+        seen = self._seen(x, past, chunk, norm) if torch.is_grad_enabled() else self._filled(x, past, chunk, norm)
+        kept = seen[:, :, -self.memory :].clone()
+        if image:  # most of the kernel would meet zeros
+            return conv3d(seen[:, :, -1:], self.weight[:, :, -1:], self), kept
+        return conv3d(seen, self.weight, self), kept
+
+    def _seen(self, x: Maps, past: Tensor | None, chunk: Chunk, norm: nn.Module | None) -> Maps:
+        """What the convolution runs over: the past, or what stands for it, and the input after the norm."""
+        y = x if norm is None else norm(x, chunk)
         if past is None:
-            past = x[:, :, :1].expand(-1, -1, self.memory, -1, -1)
+            past = y[:, :, :1].expand(-1, -1, self.memory, -1, -1)
             past = past if self.pad == "first" else torch.zeros_like(past)
-            if self.pad == "zeros" and x.shape[2] == 1:
-                kernel = kernel[:, :, -1:]  # the others would meet zeros alone: an image costs a third
-        assert isinstance(past, Tensor)
-        seen = torch.cat([past, x], dim=2)
-        return conv3d(seen if kernel is self.weight else x, kernel, self), seen[:, :, -self.memory :].clone()
+        return in_time(past, y)
+
+    def _filled(self, x: Maps, past: Tensor | None, chunk: Chunk, norm: nn.Module | None) -> Maps:
+        """The same where no gradient is wanted: the norm writes to where it is needed, which saves a copy of everything."""
+        b, c, t, h, w = x.shape
+        seen = x.new_empty(b, self.memory + t, h, w, c).movedim(-1, 1)
+        before, y = seen[:, :, : self.memory], seen[:, :, self.memory :]
+        if norm is None:
+            y.copy_(x)
+        else:
+            norm(x, chunk, out=y)
+        if past is not None:
+            before.copy_(past)
+        elif self.pad == "first":
+            before.copy_(y[:, :, :1].expand_as(before))
+        else:
+            before.zero_()
+        return seen
+
+
+def in_time(*parts: Maps) -> Maps:
+    """One after the other, in channels-last memory, whatever that of the parts."""
+    return torch.cat([part.movedim(1, -1) for part in parts], dim=1).movedim(-1, 1)
 
 
 def conv3d(x: Maps, kernel: Kernel, conv: nn.Conv3d) -> NewMaps:

@@ -11,7 +11,7 @@ from torch import nn
 
 from noisereel.codecs.causal import CausalConv, Chunk, Maps, NewMaps, Past, Pointwise
 
-MakeNorm = Callable[[int], nn.Module]  # of a width; its product is called with (maps, chunk, silu)
+MakeNorm = Callable[[int], nn.Module]  # of a width; its product is called with (maps, chunk, silu, out)
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
@@ -35,8 +35,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:
         past1, past2 = past or (None, None)
-        h, past1 = self.conv1(self.norm1(x, chunk), past1, chunk)
-        h, past2 = self.conv2(self.norm2(h, chunk), past2, chunk)
+        h, past1 = self.conv1(x, past1, chunk, self.norm1)
+        h, past2 = self.conv2(h, past2, chunk, self.norm2)
         return h.add_(self.shortcut(x)), (past1, past2)  # no backward pass needs what the addition overwrites
 
 

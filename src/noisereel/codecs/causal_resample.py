@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisereel.codecs.causal import CausalConv, Chunk, Maps, NewMaps, Past, conv3d
+from noisereel.codecs.causal import CausalConv, Chunk, Maps, NewMaps, Past, conv3d, in_time
 
 Frames = Float[Tensor, "bt c h w"]
 NewFrames = Float[Tensor, "bt new_c new_h new_w"]
@@ -71,14 +70,14 @@ class _HalvingConv(nn.Conv3d):
         if chunk.first:
             past, alone, rest = x[:, :, :1], x[:, :, :1], x[:, :, 1:]
         assert isinstance(past, Tensor)
-        halved = [conv3d(torch.cat([past, rest], dim=2), self.weight, self)] if rest.shape[2] else []
-        return torch.cat([alone, *halved], dim=2), x[:, :, -1:].clone()
+        halved = [conv3d(in_time(past, rest), self.weight, self)] if rest.shape[2] else []
+        return in_time(alone, *halved), x[:, :, -1:].clone()
 
 
 class _MeanOfTwo(nn.Module):
     def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:
         alone, rest = (x[:, :, :1], x[:, :, 1:]) if chunk.first else (x[:, :, :0], x)
-        return torch.cat([alone, reduce(rest, "b c (t two) h w -> b c t h w", "mean", two=2)], dim=2), None
+        return in_time(alone, reduce(rest, "b c (t two) h w -> b c t h w", "mean", two=2)), None
 
 
 class _TwoFrames(CausalConv):
@@ -93,12 +92,13 @@ class _TwoFrames(CausalConv):
             return x, past
         doubled, past = super().forward(rest, past, chunk)
         doubled = rearrange(doubled, "b (two c) t h w -> b c (t two) h w", two=2)
-        return torch.cat([alone, doubled], dim=2), past
+        return in_time(alone, doubled), past
 
 
 class _Twice(nn.Module):
     def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:
-        return x.repeat_interleave(2, dim=2)[:, :, 1 if chunk.first else 0 :], None
+        twice = x.movedim(1, -1).repeat_interleave(2, dim=1).movedim(-1, 1)
+        return twice[:, :, 1 if chunk.first else 0 :], None
 
 
 def stacked(x: Maps) -> Frames:

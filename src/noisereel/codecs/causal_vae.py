@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         x, past_in = self.conv_in(x, past_in, chunk)
         x, past_levels = self.levels(x, past_levels, chunk)
         x, past_middle = self.middle(x, past_middle, chunk)
-        x, past_out = self.conv_out(self.norm_out(x, chunk), past_out, chunk)
+        x, past_out = self.conv_out(x, past_out, chunk, self.norm_out)
         return x, (past_in, past_levels, past_middle, past_out)
 
 
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
         x, past_in = self.conv_in(x, past_in, chunk)
         x, past_middle = self.middle(x, past_middle, chunk)
         x, past_levels = self.levels(x, past_levels, chunk)
-        x, past_out = self.conv_out(self.norm_out(x, chunk), past_out, chunk)
+        x, past_out = self.conv_out(x, past_out, chunk, self.norm_out)
         return x, (past_in, past_middle, past_levels, past_out)
 
 
@@ -117,8 +117,8 @@ class CausalVAE(nn.Module):
         blocks: residual blocks of a level of the encoder; the decoder has one more.
         attention: whether the pixels of a frame attend to one another in the middle.
         resample: ``"conv"``: time and space by convolutions, that upwards giving half the width (Wan 2.1); ``"residual"``:
-            the same with shortcuts around levels, and the width kept (Wan 2.2), by which it learns much faster; ``"pool"``: time by means and copies
-            (CogVideoX).
+            the same with shortcuts around levels, and the width kept (Wan 2.2), by which it learns much faster; ``"pool"``:
+            time by means and copies (CogVideoX).
         norm_groups: 0 for RMS normalisation of each pixel; else the groups of a normalisation over all frames of a chunk,
             in the decoder modulated by the latent (CogVideoX). With it chunks differ from the whole.
         pad: what causal convolutions see before the first frame: ``"zeros"`` or copies of the ``"first"`` frame (CogVideoX).

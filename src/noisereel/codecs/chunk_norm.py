@@ -8,9 +8,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisereel.codecs.causal import Chunk, Maps, Pointwise
+from noisereel.codecs.causal import Chunk, Maps, Pointwise, in_time
 
-Places = Float[Tensor, "b t h w c"]
 PerChannel = Float[Tensor, "b c"]
 
 
@@ -26,32 +25,56 @@ class ChunkNorm(nn.GroupNorm):
         self.scale = Pointwise(latent_channels, width) if latent_channels else None
         self.shift = Pointwise(latent_channels, width) if latent_channels else None
 
-    def forward(self, x: Maps, chunk: Chunk, silu: bool = True) -> Maps:  # type: ignore[override]
-        scale, shift = self._folded(x)
-        scale, shift = rearrange(scale, "b c -> b 1 1 1 c"), rearrange(shift, "b c -> b 1 1 1 c")
+    def forward(  # type: ignore[override]
+        self, x: Maps, chunk: Chunk, silu: bool = True, out: Maps | None = None
+    ) -> Maps:
+        """``out`` takes the result, where no gradient is wanted."""
+        scale, shift = (rearrange(values, "b c -> b c 1 1 1") for values in self._folded(x))
         if self.scale is not None and self.shift is not None:
             assert chunk.latent is not None
-            by, to = (rearrange(conv(chunk.latent), "b c t h w -> b t h w c") for conv in (self.scale, self.shift))
-            scale, shift = scale * by, torch.addcmul(to, shift, by)
-        y = _spread(rearrange(x, "b c t h w -> b t h w c"), scale.to(x.dtype), shift.to(x.dtype), chunk.first)
-        y = F.silu(y, inplace=not torch.is_grad_enabled()) if silu else y
-        return rearrange(y, "b t h w c -> b c t h w")
+            by = self.scale(chunk.latent)
+            scale, shift = scale * by, torch.addcmul(self.shift(chunk.latent), shift, by)
+        y = _spread(x, scale.to(x.dtype), shift.to(x.dtype), chunk.first, out)
+        return F.silu(y, inplace=out is not None) if silu else y
 
     def _folded(self, x: Maps) -> tuple[PerChannel, PerChannel]:
         """Normalisation and its weights as one scale and one shift for each channel."""
-        groups = rearrange(x, "b (g c) t h w -> b g c t h w", g=self.num_groups)
-        variance, mean = torch.var_mean(groups.float(), dim=(2, 3, 4, 5), correction=0)
-        inverse = (variance + self.eps).rsqrt()
-        scale = repeat(inverse, "b g -> b (g n)", n=x.shape[1] // self.num_groups) * self.weight
-        return scale, self.bias - repeat(mean, "b g -> b (g n)", n=x.shape[1] // self.num_groups) * scale
+        mean, variance = _statistics(x) if torch.is_grad_enabled() else _fast_statistics(x)
+        groups = "b (g n) -> b g n"
+        mean, variance = (rearrange(values, groups, g=self.num_groups) for values in (mean, variance))
+        variance = variance.mean(2) + mean.var(2, correction=0)
+        inverse = repeat((variance + self.eps).rsqrt(), "b g -> b (g n)", n=mean.shape[2])
+        scale = inverse * self.weight
+        return scale, self.bias - repeat(mean.mean(2), "b g -> b (g n)", n=mean.shape[2]) * scale
 
 
-def _spread(x: Places, scale: Places, shift: Places, first: bool) -> Places:
+def _statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
+    """Mean and variance of each channel over the frames and pixels of the chunk."""
+    variance, mean = torch.var_mean(x.float(), dim=(2, 3, 4), correction=0)
+    return mean, variance
+
+
+def _fast_statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
+    """The same by a routine without a gradient, that reads channels-last memory twenty times as fast on a CPU."""
+    found = []
+    for sample in x:
+        rows, blank = rearrange(sample, "c t h w -> (t h w) c"), x.new_zeros(x.shape[1], dtype=torch.float32)
+        found.append(torch.batch_norm_update_stats(rows, blank, blank.clone(), 0.0))  # fp32 blanks for an fp32 result
+    means, variances = zip(*found, strict=True)
+    return torch.stack(means), torch.stack(variances)
+
+
+def _spread(x: Maps, scale: Maps, shift: Maps, first: bool, out: Maps | None) -> Maps:
     """``scale * x + shift``, of which each value serves all the pixels and frames that a latent pixel stands for."""
-    if first and scale.shape[1] > 1:  # the first frame has a latent frame of its own
-        parts = [_spread(x[:, part], scale[:, part], shift[:, part], False) for part in (slice(0, 1), slice(1, None))]
-        return torch.cat(parts, dim=1)
-    _, t, h, w, _ = scale.shape
-    cells = rearrange(x, "b (t i) (h p) (w q) c -> b t i h p w q c", t=t, h=h, w=w)
-    scale, shift = (rearrange(values, "b t h w c -> b t 1 h 1 w 1 c") for values in (scale, shift))
-    return rearrange(torch.addcmul(shift, cells, scale), "b t i h p w q c -> b (t i) (h p) (w q) c")
+    if first and scale.shape[2] > 1:  # the first frame has a latent frame of its own
+        parts = [
+            _spread(x[:, :, part], scale[:, :, part], shift[:, :, part], False, None if out is None else out[:, :, part])
+            for part in (slice(0, 1), slice(1, None))
+        ]
+        return in_time(*parts) if out is None else out
+    cells = "b c (t i) (h p) (w q) -> b t i h p w q c"
+    sizes = dict(zip("thw", scale.shape[2:], strict=True))
+    scale, shift = (rearrange(values, "b c t h w -> b t 1 h 1 w 1 c") for values in (scale, shift))
+    to = None if out is None else rearrange(out, cells, **sizes)
+    y = torch.addcmul(shift, rearrange(x, cells, **sizes), scale, out=to)
+    return rearrange(y, "b t i h p w q c -> b c (t i) (h p) (w q)") if out is None else out

@@ -23,14 +23,21 @@ class PixelNorm(nn.Module):
         super().__init__()
         self.gain = nn.Parameter(torch.ones(width))
 
-    def forward(self, x: Maps, chunk: Chunk, silu: bool = True) -> Maps:
-        rows = x.movedim(1, -1)  # contiguous, as maps are in channels-last memory
-        if x.device.type == "cpu":
-            rows = _Norm.apply(rows.flatten(0, -2), self.gain, silu).view(rows.shape)
-        else:
-            rows = F.rms_norm(rows, self.gain.shape, self.gain.to(x.dtype), eps=TINY**2)
-            rows = F.silu(rows) if silu else rows
-        return rows.movedim(-1, 1)
+    def forward(self, x: Maps, chunk: Chunk, silu: bool = True, out: Maps | None = None) -> Maps:
+        """``out`` takes the result, where no gradient is wanted."""
+        places = x.movedim(1, -1)  # contiguous, as maps are in channels-last memory
+        if x.device.type != "cpu":
+            y = F.rms_norm(places, self.gain.shape, self.gain.to(x.dtype), eps=TINY**2)
+            y = (F.silu(y) if silu else y).movedim(-1, 1)
+            return y if out is None else out.copy_(y)
+        if out is None:
+            return _Norm.apply(places.flatten(0, -2), self.gain, silu).view(places.shape).movedim(-1, 1)
+        for sample, room in zip(places, out.movedim(1, -1), strict=True):
+            rows, into = sample.flatten(0, -2), room.flatten(0, -2)
+            torch.mul(_outer(_inverse(rows), self.gain, x.dtype), rows, out=into)
+            if silu:
+                F.silu(into, inplace=True)
+        return out
 
 
 class _Norm(torch.autograd.Function):
@@ -42,10 +49,8 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Rows, gain: PerChannel, silu: bool) -> Rows:
-        inverse = torch.linalg.vector_norm(x, dim=-1).float().clamp_(min=TINY).reciprocal_().mul_(x.shape[-1] ** 0.5)
+        inverse = _inverse(x)
         y = _outer(inverse, gain, x.dtype).mul_(x)
-        if not any(ctx.needs_input_grad):
-            return F.silu(y, inplace=True) if silu else y
         ctx.save_for_backward(x, y, gain, inverse)
         ctx.silu = silu
         return F.silu(y) if silu else y
@@ -67,6 +72,11 @@ class _Norm(torch.autograd.Function):
         return grad_x, grad_gain, None
 
 
-def _outer(rows: Float[Tensor, p], columns: PerChannel, dtype: torch.dtype) -> Rows:
+def _inverse(x: Rows) -> Float[Tensor, " p"]:
+    """1 over the root mean square of each row."""
+    return torch.linalg.vector_norm(x, dim=-1).float().clamp_(min=TINY).reciprocal_().mul_(x.shape[-1] ** 0.5)
+
+
+def _outer(rows: Float[Tensor, " p"], columns: PerChannel, dtype: torch.dtype) -> Rows:
     with torch.autocast("cpu", enabled=False):
         return rows.to(dtype)[:, None] @ columns.to(dtype)[None]
