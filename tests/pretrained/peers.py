@@ -138,20 +138,24 @@ def cogvideox(image: bool = False, scheduler: str = "CogVideoXDDIMScheduler", **
 
 
 COGVIDEOX_5B = dict(use_rotary_positional_embeddings=True)
+COGVIDEOX_5B_IMAGE = COGVIDEOX_5B | dict(use_learned_positional_embeddings=True)
 COGVIDEOX_15 = COGVIDEOX_5B | dict(patch_size_t=2, patch_bias=False)
+COGVIDEOX_15_IMAGE = COGVIDEOX_15 | dict(ofs_embed_dim=8)
 
 
-def wan(image: bool = False, scheduler: Any = None, experts: bool = False, **options: Any) -> Any:
-    """Wan 2.1; ``options`` are the pipeline's."""
+def wan(image: bool = False, seen: bool = False, scheduler: Any = None, experts: bool = False, **options: Any) -> Any:
+    """Wan; ``seen``: it is also told what a CLIP sees in the image. ``options`` are the pipeline's."""
     import diffusers
 
     torch.manual_seed(0)
+    extra = image and not options.get("expand_timesteps")
 
     def transformer() -> Any:
         return loud(
             diffusers.WanTransformer3DModel(
-                num_attention_heads=2, attention_head_dim=12, in_channels=12 if image else 4, out_channels=4, text_dim=16,
+                num_attention_heads=2, attention_head_dim=12, in_channels=12 if extra else 4, out_channels=4, text_dim=16,
                 freq_dim=8, ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+                image_dim=16 if seen else None, added_kv_proj_dim=24 if seen else None,
             )
         )  # fmt: skip
 
@@ -162,6 +166,17 @@ def wan(image: bool = False, scheduler: Any = None, experts: bool = False, **opt
     scheduler = scheduler or diffusers.UniPCMultistepScheduler(**flow)
     parts = dict(transformer=transformer(), transformer_2=transformer() if experts else None, vae=loud(vae))
     if image:
-        parts |= dict(image_encoder=None, image_processor=None)
+        parts |= clip_vision() if seen else dict(image_encoder=None, image_processor=None)
     kind = diffusers.WanImageToVideoPipeline if image else diffusers.WanPipeline
     return kind(scheduler=scheduler, **parts, **t5("UMT5"), **options)
+
+
+def clip_vision() -> dict[str, Any]:
+    """Wan 2.1's image encoder."""
+    import transformers
+
+    config = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    return dict(image_encoder=loud(transformers.CLIPVisionModel(config)), image_processor=processor)

@@ -8,6 +8,7 @@ import peers
 import pytest
 import torch
 from peers import NEGATIVE, PROMPT
+from PIL import Image
 
 from noisereel.pipeline import TextToVideo
 
@@ -92,3 +93,43 @@ def test_wan(size: str, tmp_path: Path) -> None:
     options: dict[str, Any] = dict(num_frames=9, height=32, width=48, num_inference_steps=4, guidance_scale=3.0)
     options |= dict(latents=noise(1, 4, 3, 4, 6), negative_prompt=NEGATIVE, output_type="np")
     assert_same(pipe(PROMPT, **options).frames, peer(PROMPT, **options).frames)
+
+
+def picture() -> Image.Image:
+    """Coloured ramps of 48x32 pixels."""
+    y, x = np.mgrid[0:1:32j, 0:1:48j]
+    return Image.fromarray((255 * np.stack([x, y, 1 - x], axis=-1)).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "config", [peers.COGVIDEOX_5B_IMAGE, peers.COGVIDEOX_15_IMAGE], ids=["5B from images", "1.5 from images"]
+)
+def test_cogvideox_from_an_image(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = peers.save(peers.cogvideox(image=True, **config), tmp_path)
+    pipe = TextToVideo.from_pretrained(tmp_path)
+    start = noise(1, *pipe.system.first.latent_shape((9, 32, 48)))
+    options: dict[str, Any] = dict(num_frames=9, num_inference_steps=4, guidance_scale=3.0, negative_prompt=NEGATIVE)
+    options |= dict(output_type="np", image=picture())
+    found = pipe(PROMPT, latents=start, **options).frames
+    # Theirs draws the image's latents; ours takes the most likely ones.
+    gaussian = "diffusers.models.autoencoders.vae.DiagonalGaussianDistribution"
+    monkeypatch.setattr(f"{gaussian}.sample", lambda self, generator=None: self.mean)
+    expected = peer(prompt=PROMPT, latents=start.movedim(1, 2), max_sequence_length=12, **options).frames
+    assert_same(found, expected)
+
+
+WAN_IMAGE = {
+    "2.1": dict(seen=True),
+    "2.2 A14B": dict(experts=True, boundary_ratio=0.9),
+    "2.2 5B": dict(expand_timesteps=True),
+}
+
+
+@pytest.mark.parametrize("size", WAN_IMAGE)
+def test_wan_from_an_image(size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffusers.pipelines.wan.pipeline_wan_i2v.basic_clean", str.strip)  # theirs needs a package more
+    peer = peers.save(peers.wan(image=True, **WAN_IMAGE[size]), tmp_path)
+    pipe = TextToVideo.from_pretrained(tmp_path)
+    options: dict[str, Any] = dict(num_frames=9, height=32, width=48, num_inference_steps=4, guidance_scale=3.0)
+    options |= dict(image=picture(), latents=noise(1, 4, 3, 4, 6), negative_prompt=NEGATIVE, output_type="np")
+    assert_same(pipe(PROMPT, **options).frames, peer(prompt=PROMPT, **options).frames)

@@ -19,7 +19,7 @@ from noisereel.pretrained.wan_vae import WAN_VAE
 from noisereel.stage import Stage
 from noisereel.system import System
 from noisereel.text.pretrained import PretrainedText
-from noisereel.types import Backbone, Cond, Times, Video
+from noisereel.types import Cond, Times, Video
 
 GUIDANCE = 5.0
 
@@ -67,7 +67,8 @@ class Experts(nn.Module):
         self.multiple, self.multiple_frames = noisy.multiple, noisy.multiple_frames
 
     def forward(self, x: Video, t: Times, cond: Cond) -> Video:
-        net = self.noisy if float(t.max()) >= self.boundary else self.clean
+        # The boundary itself is on the noisy side, in float32 too.
+        net = self.noisy if float(t.max()) > self.boundary - 1e-6 else self.clean
         return net(x, t, cond)
 
     @property
@@ -81,10 +82,8 @@ class Experts(nn.Module):
         yield from self.clean.temporal_parameters()
 
 
-def chosen(nets: list[Any], boundary: float | None, folder: Path) -> Backbone:
+def chosen(nets: list[Any], boundary: float | None, folder: Path) -> Any:
     """The one network, or two and where they change."""
-    if (len(nets) == 2) != (boundary is not None):
-        raise ValueError(
-            f"{folder} has {len(nets)} transformers and boundary_ratio={boundary}: two need one, and one needs none"
-        )
-    return nets[0] if boundary is None else Experts(*nets, boundary)
+    if len(nets) != (1 if boundary is None else 2):
+        raise ValueError(f"{folder} has {len(nets)} transformers and boundary_ratio={boundary}: one has none, two have one")
+    return nets[0] if boundary is None else Experts(nets[0], nets[1], boundary)
