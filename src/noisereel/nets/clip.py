@@ -64,7 +64,7 @@ class Part:
     frames: list[int]
     rows: Int[Tensor, s]  # of the clips in ``Cond.text`` and ``Cond.fps``
 
-    def of(self, x: Video) -> Video:
+    def of(self, x: Video) -> Float[Tensor, "s c part h w"]:
         """These frames of a video."""
         return x[self.samples, :, self.frames]
 

@@ -16,9 +16,12 @@ from noisereel.nets.clip import Clip, ImageHint, all_spans, parts_of
 from noisereel.nets.layers import Embedding, ScalarEmbedding, zero
 from noisereel.nets.modulation import Modulation, modulated
 from noisereel.nets.positions import Positions
-from noisereel.nets.tokens import Patch, grid_of, patchify, unpatchify
+from noisereel.nets.tokens import grid_of, patchify, unpatchify
 from noisereel.nets.transformer import QK_NORMS, Block, Context, SelfAttention
 from noisereel.types import Cond, Times, Video
+
+AnyVideo = Float[Tensor, "b c _ _ _"]
+AnyTimes = Float[Tensor, "b"] | Float[Tensor, "b _"]
 
 SCALARS = {"fps": 10.0, "hint_noise": 1000.0, "ofs": 1.0}  # what brings each to the 0..1000 of its sinusoids
 
@@ -40,7 +43,7 @@ class DiTConfig:
     width: int = 256
     depth: int = 8
     heads: int = 4
-    patch: Patch = (1, 2, 2)
+    patch: Sequence[int] = (1, 2, 2)
     text: str = "joint"
     text_dim: int = 0
     text_mask: bool = True
@@ -131,7 +134,8 @@ class DiT(nn.Module):
         super().__init__()
         options = DiTConfig(**config)
         self.config = asdict(options)
-        frames, height, width = self.patch = options.patch
+        frames, height, width = options.patch
+        self.patch = frames, height, width
         self.streams = 2 if options.text == "joint" and options.text_dim else 1  # that have a modulation of their own
         shared, wide, embed = options.modulation == "shared", options.width, options.embed
         volume = frames * height * width
@@ -166,7 +170,7 @@ class DiT(nn.Module):
             whole[part.samples, :, part.frames] = out
         return whole
 
-    def packed(self, videos: Sequence[Video], times: Sequence[Times], conds: Sequence[Cond]) -> list[Video]:
+    def packed(self, videos: Sequence[AnyVideo], times: Sequence[AnyTimes], conds: Sequence[Cond]) -> list[AnyVideo]:
         """Several videos of any sizes in one sequence, each with its own conditions; equal to running them one by one."""
         clips = [self._clip(x, t, cond) for x, t, cond in zip(videos, times, conds, strict=True)]
         context = self._context(clips)

@@ -17,6 +17,7 @@ from torch import Tensor
 Tokens = Float[Tensor, "b l c"]
 Rows = Float[Tensor, "b r c"]
 Heads = Float[Tensor, "b heads l d"]
+Keys = Float[Tensor, "b heads k d"]
 Spans = tuple[tuple[int, int], ...]  # how many tokens come next, and which row is theirs
 Rotation = tuple[Float[Tensor, "l half"], Float[Tensor, "l half"]]  # cosines and sines
 
@@ -52,7 +53,7 @@ def turn(x: Heads, rotation: Rotation) -> Heads:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def attend(q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None) -> Heads:
+def attend(q: Heads, k: Keys, v: Keys, mask: Bool[Tensor, "b m"] | None) -> Heads:
     """Softmax attention, in which the first ``m`` keys are seen only where ``mask`` is True, and all others are."""
     if folds(q) and q.dtype == torch.bfloat16 and k.shape[2] <= SHORT and torch.is_grad_enabled():
         return Attend.apply(q, k, v, mask)
@@ -185,7 +186,7 @@ class Attend(torch.autograd.Function):
     """``attend``, written out: PyTorch's fused kernel is up to four times slower backwards in bf16 for few keys."""
 
     @staticmethod
-    def forward(ctx: Any, q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "b m"] | None) -> Heads:
+    def forward(ctx: Any, q: Heads, k: Keys, v: Keys, mask: Bool[Tensor, "b m"] | None) -> Heads:
         ctx.scale = q.shape[-1] ** -0.5
         logits = scaled_product(q, k.mT, ctx.scale)
         if mask is not None:
@@ -195,7 +196,7 @@ class Attend(torch.autograd.Function):
         return weights @ v
 
     @staticmethod
-    def backward(ctx: Any, grad: Heads) -> tuple[Heads, Heads, Heads, None]:
+    def backward(ctx: Any, grad: Heads) -> tuple[Heads, Keys, Keys, None]:
         q, k, v, weights = ctx.saved_tensors
         grad_weights = grad @ v.mT
         # The gradient of a masked logit is 0 because its weight is.
@@ -204,7 +205,9 @@ class Attend(torch.autograd.Function):
         return grad_q, scaled_product(grad_logits.mT, q, ctx.scale), weights.mT @ grad, None
 
 
-def scaled_product(a: Float[Tensor, "b heads i j"], b: Float[Tensor, "b heads j k"], scale: float) -> Heads:
+def scaled_product(
+    a: Float[Tensor, "b heads i j"], b: Float[Tensor, "b heads j k"], scale: float
+) -> Float[Tensor, "b heads i k"]:
     """``scale * a @ b`` without a pass for the scale."""
     rows, columns = a.flatten(0, 1), b.flatten(0, 1)
     out = a.new_empty(len(rows), a.shape[2], b.shape[3])

@@ -25,7 +25,7 @@ class Modulation(nn.Module):
         self.table = nn.Parameter(torch.zeros(1, count, width)) if shared else None
         self.linear = nn.Identity() if shared else zero(nn.Linear(embed_width, count * width))
 
-    def forward(self, embedding: Float[Tensor, "b r e"], common: Float[Tensor, "b r #n c"] | None) -> Float[Tensor, "b r n c"]:
+    def forward(self, embedding: Float[Tensor, "b r e"], common: Float[Tensor, "b r _ _"] | None) -> Float[Tensor, "b r n c"]:
         if self.table is None:
             return rearrange(self.linear(F.silu(embedding)), "b r (n c) -> b r n c", n=self.count)
         assert common is not None

@@ -114,7 +114,7 @@ class LinearGELU(nn.Linear):
         super().__init__(width, out_width)
         self.approximate = approximate
 
-    def forward(self, x: Tokens) -> Tokens:
+    def forward(self, x: Tokens) -> Float[Tensor, "b l inner"]:
         return F.gelu(super().forward(x), approximate=self.approximate)
 
 
