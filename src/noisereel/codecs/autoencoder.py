@@ -46,6 +46,9 @@ class Autoencoder:
 
     While the encoder learns, ``vae.mean`` and ``vae.std`` follow the latents of the batches, images and videos alike, so that
     when training ends ``encode`` gives unit variance; a frozen encoder keeps its scale.
+
+    Errors are means over colours and pixels, the divergence over latent numbers. Latent diffusion weighs sums, where its
+    ``kl`` of 1e-6 is 2e-8 of the means (Rombach et al. 2022; four numbers for 8x8 pixels).
     """
 
     vae: Vae
@@ -113,13 +116,7 @@ class Autoencoder:
 
     def _terms(self, clips: Video, mean: Latent, logvar: Latent, rng: Rng) -> dict[str, Tensor]:
         """What is minimised for clips of one length, by name, before weighting."""
-        noise = randn(rng, *mean.shape[1:]).to(mean.device)
-        latent = mean + (0.5 * logvar).exp() * noise
-        if (
-            not latent.requires_grad
-        ):  # PyTorch 2.13 crashes in the gradient of a channels-last GroupNorm whose input asks for none
-            latent.requires_grad_()
-        video = self.vae.decode_raw(latent).float()
+        video = self.vae.decode_raw(sample(mean, logvar, rng)).float()
         terms = {"kl": divergence(mean, logvar).mean()}
         if self.adversary is not None:
             video, judged = self.adversary.heard(video)
@@ -147,6 +144,13 @@ class Autoencoder:
 
     def _decode(self, latent: Latent) -> Video:
         return self.vae.decode_raw(latent).float().clamp(-1, 1)
+
+
+def sample(mean: Latent, logvar: Latent, rng: Rng) -> Latent:
+    """A draw from N(mean, exp(logvar))."""
+    latent = mean + (0.5 * logvar).exp() * randn(rng, *mean.shape[1:]).to(mean.device)
+    # Also of a frozen encoder: PyTorch 2.13 crashes in the gradient of a channels-last GroupNorm whose input asks for none.
+    return latent.requires_grad_()
 
 
 def of_equal_length(batch: Batch, rng: Rng) -> Iterator[tuple[Video, Rng]]:
