@@ -30,6 +30,7 @@ from noisereel.data.writer import read_metadata
 from noisereel.evaluate import following
 from noisereel.evaluate.following import Following, Sampled
 from noisereel.pipeline import TextToVideo
+from noisereel.recipes.plan import rebuild
 from noisereel.stage import Stage
 from noisereel.system import System
 from noisereel.worlds.oracle import Rate
@@ -263,6 +264,43 @@ def test_an_image_begins_each_of_several_videos(go: Callable) -> None:
     assert not np.allclose(first[1], second[1], atol=0.1)
 
 
+@pytest.fixture(scope="session")
+def squeezed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has learned nothing, whose autoencoder holds four frames in a latent one and the first alone."""
+    call = {"recipe": "sora", "arguments": {"size": "tiny", "steps": 2}}
+    system = rebuild(call).system
+    system.first.text.learn_words([PROMPT])
+    folder = tmp_path_factory.mktemp("models") / "squeezed"
+    TextToVideo(system=system, call=call).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_compresses_time_goes_on_from_whole_latent_frames(go: Callable, squeezed: Path) -> None:
+    Image.new("RGB", (16, 16), (200, 30, 30)).save("first.png")
+    asked = ("generate", PROMPT, "--model", squeezed, "--seed", 1, "--scale", 1, "--image", "first.png")
+    short = pixels(go(*asked, "-o", "short.apng")["path"])
+    long = pixels(go(*asked, "-o", "long.apng", "--extend", 20)["path"])
+    assert (len(short), len(long)) == (9, 20)
+    assert np.array_equal(long[:9], short)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--frames", 4], "frames 4 will not do: this model takes 1 and a multiple of 4, such as 1 or 5"),
+        (["--extend", 8], "such as 5 or 9"),
+        (["--between", "clip.gif"], "cannot fill in between single ones"),
+    ],
+)
+def test_lengths_it_cannot_make_are_refused_with_those_it_can(
+    go: Callable, squeezed: Path, capsys: pytest.CaptureFixture[str], options: list[object], words: str
+) -> None:
+    go("generate", PROMPT, "-o", "clip.gif", "--scale", 1)
+    assert main(["generate", PROMPT, "--model", str(squeezed), "-o", "out.gif", *map(str, options)]) == 2
+    assert words in capsys.readouterr().err
+    assert os.listdir() == ["clip.gif"]
+
+
 # Transparency
 
 
@@ -480,6 +518,17 @@ def test_a_dry_run_counts_without_training(go: Callable, tiny: TextToVideo) -> N
     assert alone["parameters trained"] == sum(parts.values())
     assert joint["shape"][1] == 2 * alone["shape"][1], "four frames, and four images behind them"
     assert 1.8 < joint["gigaflops per clip"] / alone["gigaflops per clip"] < 2.2
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.usefixtures("few_words")
+def test_a_dry_run_needs_no_latents_and_counts_an_autoencoder(go: Callable) -> None:
+    phases = go("train", "sora", "--size", "tiny", "--dry-run")["phases"]
+    assert [(phase["phase"], phase["shape"]) for phase in phases] == [
+        ("autoencoder", [3, 9, 16, 16]), ("images", [3, 1, 16, 16]), ("joint", [3, 9, 16, 16])
+    ]  # fmt: skip
+    assert all(phase["gigaflops per clip"] > 0 for phase in phases)
+    assert phases[0]["parameters trained"] == phases[1]["parameters vae"]
     assert not list(Path().iterdir())
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from noisereel.codecs.autoencoder import Autoencoder
+from noisereel.data.latents import Latents
+from noisereel.data.mix import InTurn, Mix
 from noisereel.recipes.plan import rebuild
 from noisereel.stage import Stage
 from noisereel.trainer import Phase
-from noisereel.types import Cond, Video, generators
+from noisereel.types import Cond, Trainable, Video, generators
 
 
 def estimate(options: Namespace) -> dict[str, Any]:
@@ -25,29 +29,50 @@ def about(phase: Phase) -> dict[str, Any]:
     """One phase: sizes, clips, floating-point operations of training on a clip and on all of them."""
     parts = phase.target.parts()
     moved = sum(p.numel() for group in phase.target.parameter_groups() for p in group["params"])
-    video = phase.data(0).video
+    mix = in_pixels(phase)
+    video = replace(mix, batch=mix.world)(0).video
     facts = {
         "phase": phase.name,
         "clips": phase.clips,
-        "batch": len(video),
+        "batch": mix.batch,
         "shape": list(video.shape[1:]),
         **{f"parameters {name}": sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
         "parameters trained": moved,
     }
-    if isinstance(phase.target, Stage):
-        each = flops(phase.target, video[:1])
-        facts |= {"gigaflops per clip": round(each / 1e9, 3), "petaflops in all": round(each * phase.clips / 1e15, 3)}
-    return facts
+    each = flops(phase.target, video.to("meta"))
+    return facts | {"gigaflops per clip": round(each / 1e9, 3), "petaflops in all": round(each * phase.clips / 1e15, 3)}
 
 
-def flops(stage: Stage, video: Video) -> int:
+def in_pixels(phase: Phase) -> Mix:
+    """The phase's data, the first of several kinds, and clips instead of latents: there is no codec to encode them with.
+
+    Raises:
+        ValueError: its data is of a kind of its own.
+    """
+    data = phase.data.mixes[0] if isinstance(phase.data, InTurn) else phase.data
+    if not isinstance(data, Mix):
+        raise ValueError(f"phase {phase.name} has data of its own making: --dry-run cannot look into it")
+    sources = {name: getattr(data, name) for name in ("video", "images")}
+    unkept: dict[str, Any] = {name: source.source for name, source in sources.items() if isinstance(source, Latents)}
+    return replace(data, **unkept)
+
+
+def flops(target: Trainable, video: Video) -> int:
     """Floating-point operations of training on the video, forward and backward: counted, not run.
 
-    Appended images are counted as frames of the clip, which is a little too much.
+    Appended images are counted as frames of the clip, which is a little too much; what helps to train an autoencoder, such as
+    a discriminator, is not counted.
     """
-    x = stage.codec.encode(video.to("meta"))
-    hint = None if stage.given is None else stage.given.from_clip(video.to("meta"), generators(0, [0]))
+    if isinstance(target, Stage):
+        x = target.codec.encode(video)
+        hint = None if target.given is None else target.given.from_clip(video, generators(0, [0]))
+        with FlopCounterMode(display=False) as counter:
+            cond = Cond(text=target.text(["a caption of middling length, eight words"]), fps=x.new_ones(1), hint=hint)
+            target.net(x, x.new_ones(1), cond).sum().backward()
+        return counter.get_total_flops()
+    if not isinstance(target, Autoencoder):
+        return 0
     with FlopCounterMode(display=False) as counter:
-        cond = Cond(text=stage.text(["a caption of middling length, eight words"]), fps=x.new_ones(1), hint=hint)
-        stage.net(x, x.new_ones(1), cond).sum().backward()
+        mean, _ = target.vae.posterior(video)
+        target.vae.decode_raw(mean).sum().backward()
     return counter.get_total_flops()

@@ -87,7 +87,11 @@ def check_file(length: int, size: tuple[int, int], scale: int) -> None:
 
 def too_large(what: str, needed: float, free: float, fitting: str) -> str:
     """One line."""
-    return f"{what} need {needed / 1e9:.3g} GB of memory or more, and {free / 1e9:.3g} GB are free: {fitting}"
+    return f"{what} need {gigabytes(needed)} of memory or more, and {gigabytes(free)} are free: {fitting}"
+
+
+def gigabytes(number: float) -> str:
+    return f"{number / 1e9:,.{1 if number < 1e10 else 0}f} GB"
 
 
 def available(device: torch.device) -> float:
