@@ -17,7 +17,7 @@ from torch import Tensor
 
 from noisereel.diffusion.schedules import Schedule, spread
 from noisereel.diffusion.times import Ladder
-from noisereel.types import Denoiser, Rng, Time, Video, randn
+from noisereel.types import Denoiser, Rng, Time, Times, Video, randn
 
 Guide = Callable[[Denoiser, Denoiser], Denoiser]  # conditional, unconditional -> guided
 PerSample = Float[Tensor, "b 1 1 1 1"]
@@ -212,7 +212,7 @@ def _scaled(scale_at: Callable[[float], float]) -> Guide:
     """Classifier-free guidance whose scale depends on the time."""
 
     def apply(cond: Denoiser, null: Denoiser) -> Denoiser:
-        def denoise(x: Video, t: Time) -> Video:
+        def denoise(x: Video, t: Times) -> Video:
             scale = scale_at(_common(t))
             if scale == 1:
                 return cond(x, t)
@@ -237,9 +237,9 @@ class _Once:
         return self._answer
 
 
-def _common(t: Time) -> float:
-    """The one time of all samples: in sampling a batch goes down one ladder together."""
-    return float(t[0])
+def _common(t: Times) -> float:
+    """The one time of all samples, of known frames aside: in sampling a batch goes down one ladder together."""
+    return float(t[0].max())
 
 
 def _step_of(ladder: Ladder, t: float) -> int:
