@@ -35,8 +35,8 @@ def transparent(video: Clip) -> Cutout:
     ground, near = plain_ground(video)
     apart = video - ground[:, None, None, None]
     distance = apart.norm(dim=0)
-    # A speck of noise has nothing solid beside it.
-    figure = (distance > near) & _grown(distance > 2 * near, 1)
+    # A speck of noise, and a stain that a model leaves on the ground, have nothing solid beside them.
+    figure = (distance > near) & _grown(distance > near + max(near, 2 * _LEAST), 1)
     alpha = torch.where(figure, _cover(apart, figure, near), 0)
     colour = ground[:, None, None, None] + apart / alpha.clamp(min=1e-3)
     return torch.cat([_bled(colour.clamp(-1, 1), alpha), 2 * alpha[None] - 1])
