@@ -206,8 +206,8 @@ def test_expert_modulation_with_equal_halves_is_ordinary_modulation() -> None:
         block.load_state_dict(shared | {f"modulation.linear.{name}": value for name, value in moves.items()})
     x, embedding = torch.randn(2, 9, 24), torch.randn(2, 1, 24)
     common: dict[str, Any] = dict(embedding=embedding, common=None, segments=(Segment(length=9),))
-    out = plain(x, Context(spans=((9, 0),), **common))
-    assert_close(expert(x, Context(spans=((4, 1), (5, 0)), **common)), out)
+    out = plain(x, Context(spans=((9, range(1)),), **common))
+    assert_close(expert(x, Context(spans=((4, range(1, 2)), (5, range(1))), **common)), out)
 
 
 @every_kind

@@ -55,13 +55,22 @@ def theirs(peer: Any, x: torch.Tensor, t: torch.Tensor, cond: Cond) -> torch.Ten
     return out.transpose(1, 2)
 
 
-@every_kind
-@pytest.mark.parametrize("shape", [(3, 8, 12), (5, 6, 4)])
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("2B", (3, 8, 12)),
+        ("2B", (5, 6, 4)),  # of another size than trained for
+        ("5B", (3, 8, 12)),
+        ("5B", (1, 6, 4)),
+        ("5B from images", (3, 8, 12)),
+        ("1.5", (2, 4, 12)),
+        ("1.5 from images", (4, 8, 12)),
+    ],
+)
 def test_the_transformer_computes_what_diffusers_does(kind: str, shape: tuple[int, int, int]) -> None:
     peer, ours = networks(kind)
-    frames, height, width = (4, 8, 12) if ours.multiple_frames == 2 else (3, 8, 12) if ours.config["table"] else shape
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 16, frames, height, width, generator=generator)
+    x = torch.randn(2, 16, *shape, generator=generator)
     # They look at the padding of the text, too.
     mask = torch.arange(5) < torch.tensor([[0], [3]])
     text = Text(tokens=torch.randn(2, 5, 12, generator=generator), mask=mask, pooled=torch.zeros(2, 1))

@@ -29,7 +29,7 @@ class Clip:
     tokens: Float[Tensor, "b l c"]
     embedding: Float[Tensor, "b r e"]
     grid: Grid
-    spans: Spans  # of the video's tokens
+    rows: range  # of the embedding: one for all of the video's tokens, or one for each frame of patches
     text_length: int = 0  # how many of the tokens are text's
     text: Float[Tensor, "b m c"] | None = None
     mask: Bool[Tensor, "b m"] | None = None  # which tokens of the text may be looked at; all if None
@@ -44,15 +44,15 @@ class Clip:
         return Segment(length=length, text=self.text, text_mask=self.mask, image=self.image)
 
 
-def all_spans(clips: Sequence[Clip], streams: int) -> Spans:
-    """The spans of clips that follow one another, counting ``streams`` rows (video, text) for each of an embedding."""
-    spans: list[tuple[int, int]] = []
-    start = 0
+def spans_of(clips: Sequence[Clip], streams: int) -> Spans:
+    """The spans of clips that follow one another; each row of an embedding gives ``streams`` (video, text) to choose from."""
+    spans, start = [], 0
     for clip in clips:
         if clip.text_length:
-            spans.append((clip.text_length, start * streams + 1))
-        spans.extend((count, (start + row) * streams) for count, row in clip.spans)
-        start += clip.embedding.shape[1]
+            spans.append((clip.text_length, range(start + 1, start + 2)))
+        rows = range(start + streams * clip.rows.start, start + streams * clip.rows.stop, streams)
+        spans.append((clip.tokens.shape[1] - clip.text_length, rows))
+        start += streams * clip.embedding.shape[1]
     return tuple(spans)
 
 

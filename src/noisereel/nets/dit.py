@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisereel.nets.clip import Clip, ImageHint, all_spans, parts_of
+from noisereel.nets.clip import Clip, ImageHint, parts_of, spans_of
 from noisereel.nets.layers import Embedding, ScalarEmbedding, zero
 from noisereel.nets.modulation import Modulation, modulated
 from noisereel.nets.positions import Positions
@@ -201,11 +201,9 @@ class DiT(nn.Module):
         """A video and its text as tokens, and all that the blocks must know of them."""
         grid = grid_of(x, self.patch)
         tokens = self.patches(patchify(self._input(x, cond), self.patch))
-        rows = row_times(t, self.patch[0])
-        frames = [(grid[1] * grid[2], row) for row in range(1, rows.shape[1])]  # a row for each, where each has a time
-        clip = Clip(
-            tokens=tokens, embedding=self._embedding(rows, cond), grid=grid, spans=tuple(frames) or ((tokens.shape[1], 0),)
-        )
+        times = row_times(t, self.patch[0])
+        embedding = self._embedding(times, cond)
+        clip = Clip(tokens=tokens, embedding=embedding, grid=grid, rows=range(t.ndim - 1, times.shape[1]))
         clip = self._with_text(clip, cond)
         return replace(clip, tokens=self.positions.added(clip.tokens, grid, clip.text_length))
 
@@ -248,7 +246,7 @@ class DiT(nn.Module):
         return Context(
             embedding=embedding,
             common=common,
-            spans=all_spans(clips, self.streams),
+            spans=spans_of(clips, self.streams),
             segments=tuple(clip.segment for clip in clips),
             rotation=self.positions.rotation([(clip.grid, clip.text_length) for clip in clips], embedding.device),
         )
@@ -256,8 +254,9 @@ class DiT(nn.Module):
     def _video(self, tokens: Float[Tensor, "b l d"], clip: Clip) -> Video:
         """The way out, for the video's tokens alone."""
         tokens = self.norm_final(tokens[:, clip.text_length :])
+        spans = ((tokens.shape[1], clip.rows),)
         shift, scale = self.out_modulation(clip.embedding, clip.embedding[:, :, None]).unbind(2)
-        tokens = self.out(modulated(self.norm_out, tokens, shift, scale, clip.spans))
+        tokens = self.out(modulated(self.norm_out, tokens, shift, scale, spans))
         return unpatchify(tokens, self.patch, clip.grid)
 
 

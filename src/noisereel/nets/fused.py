@@ -18,7 +18,7 @@ Tokens = Float[Tensor, "b l c"]
 Rows = Float[Tensor, "b r c"]
 Heads = Float[Tensor, "b heads l d"]
 Keys = Float[Tensor, "b heads k d"]
-Spans = tuple[tuple[int, int], ...]  # how many tokens come next, and which row is theirs
+Spans = tuple[tuple[int, range], ...]  # how many tokens come next, and the rows that share them equally, in order
 Rotation = tuple[Float[Tensor, "l half"], Float[Tensor, "l half"]]  # cosines and sines
 
 SHORT = 512  # keys up to which attention trains faster written out, in bf16 on a CPU
@@ -68,18 +68,26 @@ def folds(x: Tensor) -> bool:
 
 
 def spread(rows: Rows, spans: Spans) -> Float[Tensor, "b #l c"]:
-    """The row of each token; one for all of them where there is one span."""
-    if len(spans) == 1:
-        return rows[:, spans[0][1], None]
-    return torch.cat([rows[:, row, None].expand(-1, count, -1) for count, row in spans], dim=1)
+    """The row of each token; one for all of them where there is only one."""
+    parts = [part.squeeze(2) for part in rows_of(rows, spans)]
+    if len(parts) == 1 and parts[0].shape[1] == 1:
+        return parts[0]
+    counts = [count // len(some) for count, some in spans]
+    return torch.cat([part.repeat_interleave(count, dim=1) for part, count in zip(parts, counts, strict=True)], dim=1)
 
 
-def slices(spans: Spans) -> Iterator[tuple[slice, int]]:
-    """Where the tokens of each span are, and which row is theirs."""
+def tokens_of(x: Tokens, spans: Spans) -> Iterator[Float[Tensor, "b n k c"]]:
+    """Of each span the tokens of each row; views."""
     start = 0
-    for count, row in spans:
-        yield slice(start, start + count), row
+    for count, rows in spans:
+        yield x[:, start : start + count].unflatten(1, (len(rows), -1))
         start += count
+
+
+def rows_of(x: Rows, spans: Spans) -> Iterator[Float[Tensor, "b n 1 c"]]:
+    """The rows of each span; views."""
+    for _, rows in spans:
+        yield x[:, rows.start : rows.stop : rows.step, None]
 
 
 class AdaptiveNorm(torch.autograd.Function):
@@ -90,9 +98,10 @@ class AdaptiveNorm(torch.autograd.Function):
         normed, mean, inverse = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
         ctx.save_for_backward(x, normed, mean, inverse, gain)
         ctx.spans = spans
-        out, low_gain, low_offset = torch.empty_like(x), gain.to(x.dtype), offset.to(x.dtype)
-        for here, row in slices(spans):
-            torch.addcmul(low_offset[:, row, None], normed[:, here], low_gain[:, row, None], out=out[:, here])
+        out = torch.empty_like(x)
+        rows = (rows_of(row.to(x.dtype), spans) for row in (gain, offset))
+        for result, part, scale, shift in zip(tokens_of(out, spans), tokens_of(normed, spans), *rows, strict=True):
+            torch.addcmul(shift, part, scale, out=result)
         return out
 
     @staticmethod
@@ -100,9 +109,7 @@ class AdaptiveNorm(torch.autograd.Function):
         x, normed, mean, inverse, gain = ctx.saved_tensors
         product = grad * normed
         grad_gain, grad_offset = span_sums(product, gain, ctx.spans), span_sums(grad, gain, ctx.spans)
-        scaled, low_gain = product, gain.to(x.dtype)
-        for here, row in slices(ctx.spans):
-            torch.mul(grad[:, here], low_gain[:, row, None], out=scaled[:, here])
+        scaled = scale_spans(grad, gain, ctx.spans, out=product)
         shape, wanted = list(x.shape[-1:]), [True, False, False]
         grad_x = torch.ops.aten.native_layer_norm_backward(scaled, x, shape, mean, inverse, None, None, wanted)[0]
         return grad_x, grad_gain, grad_offset, None, None
@@ -115,26 +122,33 @@ class Gated(torch.autograd.Function):
     def forward(ctx: Any, x: Tokens, branch: Tokens, gate: Rows, spans: Spans) -> Tokens:
         ctx.save_for_backward(branch, gate)
         ctx.spans = spans
-        out, low_gate = torch.empty_like(x), gate.to(x.dtype)
-        for here, row in slices(spans):
-            torch.addcmul(x[:, here], branch[:, here], low_gate[:, row, None], out=out[:, here])
+        out = torch.empty_like(x)
+        tokens = (tokens_of(y, spans) for y in (out, x, branch))
+        for result, base, part, scale in zip(*tokens, rows_of(gate.to(x.dtype), spans), strict=True):
+            torch.addcmul(base, part, scale, out=result)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tokens) -> tuple[Tokens, Tokens, Rows, None]:
         branch, gate = ctx.saved_tensors
-        product, low_gate = grad * branch, gate.to(grad.dtype)
+        product = grad * branch
         grad_gate = span_sums(product, gate, ctx.spans)
-        for here, row in slices(ctx.spans):
-            torch.mul(grad[:, here], low_gate[:, row, None], out=product[:, here])
-        return grad, product, grad_gate, None
+        return grad, scale_spans(grad, gate, ctx.spans, out=product), grad_gate, None
+
+
+def scale_spans(x: Tokens, rows: Rows, spans: Spans, out: Tokens) -> Tokens:
+    """Every token times its row."""
+    scales = rows_of(rows.to(x.dtype), spans)
+    for result, part, scale in zip(tokens_of(out, spans), tokens_of(x, spans), scales, strict=True):
+        torch.mul(part, scale, out=result)
+    return out
 
 
 def span_sums(x: Tokens, rows: Rows, spans: Spans) -> Rows:
     """The sum over the tokens of each row, for the gradient of what was spread over them."""
     sums = torch.zeros_like(rows)
-    for here, row in slices(spans):
-        sums[:, row] += x[:, here].sum(1)
+    for total, part in zip(rows_of(sums, spans), tokens_of(x, spans), strict=True):
+        total += part.sum(2, keepdim=True)
     return sums
 
 
