@@ -132,7 +132,7 @@ def cogvideox(image: bool = False, scheduler: str = "CogVideoXDDIMScheduler", **
     )
     kind = diffusers.CogVideoXImageToVideoPipeline if image else diffusers.CogVideoXPipeline
     return kind(
-        transformer=loud(diffusers.CogVideoXTransformer3DModel(**sizes | config)), vae=loud(vae),
+        transformer=loud(diffusers.CogVideoXTransformer3DModel(**sizes | config)).float(), vae=loud(vae),
         scheduler=getattr(diffusers, scheduler)(**options), **t5("T5"),
     )  # fmt: skip
 

@@ -139,6 +139,46 @@ def test_written_back_it_is_what_it_was(saved: Path, tmp_path: Path) -> None:
     assert np.array_equal(*made)
 
 
+PIPELINES: dict[str, Callable[[], object]] = {
+    "text-to-video-sd": peers.text_to_video_sd,
+    "cogvideox 2B": peers.cogvideox,
+    "cogvideox 5B from images": lambda: peers.cogvideox(image=True, **peers.COGVIDEOX_5B_IMAGE),
+    "cogvideox 1.5 from images": lambda: peers.cogvideox(image=True, **peers.COGVIDEOX_15_IMAGE),
+    "wan 2.1 from images": lambda: peers.wan(image=True, seen=True),
+    "wan 2.2 A14B": lambda: peers.wan(experts=True, boundary_ratio=0.875),
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_pipeline_is_written_back_to_the_bit(name: str, tmp_path: Path) -> None:
+    peers.save(PIPELINES[name](), tmp_path / "one")
+    TextToVideo.from_pretrained(tmp_path / "one").save_pretrained(tmp_path / "two")
+    files = {file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*.*")}
+    assert {file.relative_to(tmp_path / "two") for file in (tmp_path / "two").rglob("*.*")} == files
+    for file in files:
+        if file.suffix == ".safetensors":
+            before, after = (load_file(tmp_path / side / file) for side in ("one", "two"))
+            assert before.keys() == after.keys()
+            assert all(torch.equal(value, after[name]) for name, value in before.items()), file
+        elif file.suffix == ".json":
+            before, after = (json.loads((tmp_path / side / file).read_text()) for side in ("one", "two"))
+            assert before == after, file
+
+
+def test_experts_need_a_boundary(tmp_path: Path) -> None:
+    peers.save(peers.wan(experts=True), tmp_path)
+    with pytest.raises(ValueError, match="has 2 transformers and boundary_ratio=None"):
+        TextToVideo.from_pretrained(tmp_path)
+
+
+def test_it_is_not_written_back_when_its_source_is_gone(copy: Path, tmp_path: Path) -> None:
+    pipe = TextToVideo.from_pretrained(copy)
+    shutil.rmtree(copy / "tokenizer")
+    with pytest.raises(ValueError, match="from which tokenizer would be copied, is gone"):
+        pipe.save_pretrained(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_it_replaces_a_checkpoint_and_keeps_what_lies_beside(saved: Path, copy: Path) -> None:
     (copy / "notes.txt").write_text("mine")
     pipe = TextToVideo.from_pretrained(copy)
