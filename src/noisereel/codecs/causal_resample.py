@@ -112,13 +112,23 @@ def unstacked(x: Frames, batch: int) -> Maps:
 
 @dataclass(frozen=True)
 class FoldedMean:
-    """A ``Down`` without parameters: squares and pairs of frames become channels, and channels are averaged to fit."""
+    """A ``Down`` without parameters: squares and pairs of frames become channels, and channels are averaged to fit.
 
+    Raises:
+        ValueError: widths of which neither fits into the other.
+    """
+
+    width: int
     out_width: int
     step: str
 
+    def __post_init__(self) -> None:
+        folded = self.width * _folds(self.step)
+        if folded % self.out_width:
+            raise ValueError(f"no shortcut from {self.width} to {self.out_width} channels: use a divisor of {folded}")
+
     def __call__(self, x: Maps, chunk: Chunk) -> NewMaps:
-        time, space = 2 if "t" in self.step else 1, 2 if "hw" in self.step else 1
+        time, space = _factors(self.step)
         if chunk.first and time == 2:
             x = F.pad(x, (0, 0, 0, 0, 1, 0))  # the first frame's partner is black
         folded = rearrange(x, "b c (t i) (h p) (w q) -> b (c i p q) t h w", i=time, p=space, q=space)
@@ -127,14 +137,34 @@ class FoldedMean:
 
 @dataclass(frozen=True)
 class UnfoldedCopy:
-    """An ``Up`` without parameters: channels are repeated to fit, and become squares and pairs of frames."""
+    """An ``Up`` without parameters: channels are repeated to fit, and become squares and pairs of frames.
 
+    Raises:
+        ValueError: widths of which neither fits into the other.
+    """
+
+    width: int
     out_width: int
     step: str
 
+    def __post_init__(self) -> None:
+        folded = self.out_width * _folds(self.step)
+        if folded % self.width:
+            raise ValueError(f"no shortcut from {self.width} to {self.out_width} channels: use a multiple or a divisor")
+
     def __call__(self, x: Maps, chunk: Chunk) -> NewMaps:
-        time, space = 2 if "t" in self.step else 1, 2 if "hw" in self.step else 1
-        copies = self.out_width * time * space**2 // x.shape[1]
+        time, space = _factors(self.step)
+        copies = self.out_width * _folds(self.step) // self.width
         x = repeat(x, "b c t h w -> b (c copies) t h w", copies=copies)
         x = rearrange(x, "b (c i p q) t h w -> b c (t i) (h p) (w q)", i=time, p=space, q=space)
         return x[:, :, time - 1 :] if chunk.first else x
+
+
+def _factors(step: str) -> tuple[int, int]:
+    """Of time, and of height and width."""
+    return 2 if "t" in step else 1, 2 if "hw" in step else 1
+
+
+def _folds(step: str) -> int:
+    time, space = _factors(step)
+    return time * space**2

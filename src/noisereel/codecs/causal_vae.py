@@ -3,100 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisereel.codecs.causal import CausalConv, Chain, Chunk, Maps, NewMaps, Past, Pointwise
-from noisereel.codecs.causal_blocks import FrameAttention, MakeNorm, ResBlock
-from noisereel.codecs.causal_resample import Down, FoldedMean, UnfoldedCopy, Up
+from noisereel.codecs.causal import Chunk, Past, Pointwise
+from noisereel.codecs.causal_blocks import MakeNorm
+from noisereel.codecs.causal_towers import Pad, Resample, Style, decoder, encoder
 from noisereel.codecs.chunk_norm import ChunkNorm
 from noisereel.codecs.pixel_norm import PixelNorm
 from noisereel.types import Latent, Video
 
 Moments = Float[Tensor, "b z _ _ _"]
-Resample = Literal["conv", "residual", "pool"]
-Pad = Literal["zeros", "first"]
 LOGVAR_RANGE = (-30.0, 20.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Style:
-    """What both halves of an autoencoder have in common."""
-
-    blocks: int
-    attention: bool
-    resample: Resample
-    pad: Pad
-    make_norm: MakeNorm
-
-    def conv(self, width: int, out_width: int) -> CausalConv:
-        return CausalConv(width, out_width, pad=self.pad)
-
-    def level(self, width: int, out_width: int, count: int) -> list[nn.Module]:
-        return [ResBlock(width if i == 0 else out_width, out_width, self.make_norm, self.pad) for i in range(count)]
-
-    def middle(self, width: int) -> Chain:
-        between = [FrameAttention(width, self.make_norm)] if self.attention else []
-        return Chain([*self.level(width, width, 1), *between, *self.level(width, width, 1)])
-
-
-class Encoder(nn.Module):
-    """Levels of residual blocks, each but the last ending in ``Down``; then a middle at the lowest resolution."""
-
-    def __init__(self, channels: int, out_channels: int, widths: Sequence[int], steps: Sequence[str], style: Style) -> None:
-        super().__init__()
-        width = widths[0]
-        self.conv_in = style.conv(channels, width)
-        self.levels = Chain([])
-        for out_width, step in zip(widths, [*steps, ""], strict=True):
-            level = style.level(width, out_width, style.blocks)
-            level += [Down(out_width, step, pool=style.resample == "pool")] if step else []
-            around = style.resample == "residual" and (step or width == out_width)
-            self.levels.append(Chain(level, FoldedMean(out_width, step) if around else None))
-            width = out_width
-        self.middle = style.middle(width)
-        self.norm_out = style.make_norm(width)
-        self.conv_out = style.conv(width, out_channels)
-
-    def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:
-        past_in, past_levels, past_middle, past_out = past or (None,) * 4
-        x, past_in = self.conv_in(x, past_in, chunk)
-        x, past_levels = self.levels(x, past_levels, chunk)
-        x, past_middle = self.middle(x, past_middle, chunk)
-        x, past_out = self.conv_out(x, past_out, chunk, self.norm_out)
-        return x, (past_in, past_levels, past_middle, past_out)
-
-
-class Decoder(nn.Module):
-    """A middle at the lowest resolution, then levels of residual blocks, each but the last ending in ``Up``."""
-
-    def __init__(self, channels: int, out_channels: int, widths: Sequence[int], steps: Sequence[str], style: Style) -> None:
-        super().__init__()
-        width = widths[0]
-        self.conv_in = style.conv(channels, width)
-        self.middle = style.middle(width)
-        self.levels = Chain([])
-        for level_width, step in zip(widths, [*steps, ""], strict=True):
-            level = style.level(width, level_width, style.blocks + 1)
-            width = level_width // 2 if "hw" in step and style.resample == "conv" else level_width
-            level += [Up(level_width, width, step, pool=style.resample == "pool")] if step else []
-            self.levels.append(Chain(level, UnfoldedCopy(width, step) if step and style.resample == "residual" else None))
-        self.norm_out = style.make_norm(width)
-        self.conv_out = style.conv(width, out_channels)
-
-    def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:
-        past_in, past_middle, past_levels, past_out = past or (None,) * 4
-        x, past_in = self.conv_in(x, past_in, chunk)
-        x, past_middle = self.middle(x, past_middle, chunk)
-        x, past_levels = self.levels(x, past_levels, chunk)
-        x, past_out = self.conv_out(x, past_out, chunk, self.norm_out)
-        return x, (past_in, past_middle, past_levels, past_out)
+STEPS = ("hw", "t", "thw")
 
 
 class CausalVAE(nn.Module):
@@ -154,6 +78,9 @@ class CausalVAE(nn.Module):
         super().__init__()
         decoder_widths = widths[::-1] if decoder_widths is None else decoder_widths
         double = halve[::-1] if double is None else double
+        _check_levels("widths", widths, "halve", halve, norm_groups)
+        _check_levels("decoder_widths", decoder_widths, "double", double, norm_groups)
+        _check_choices(resample, pad)
         self.config: dict[str, Any] = dict(widths=tuple(widths), halve=tuple(halve), latent_channels=latent_channels)
         self.config |= dict(decoder_widths=tuple(decoder_widths), double=tuple(double), patch=patch)
         self.config |= dict(blocks=blocks, attention=attention, resample=resample, norm_groups=norm_groups, pad=pad)
@@ -163,14 +90,14 @@ class CausalVAE(nn.Module):
         self.stride = (2 ** sum("t" in step for step in halve), space, space)
         colours, z = 3 * patch**2, latent_channels
 
-        def style(latent_channels: int) -> Style:
-            norm = partial(ChunkNorm, norm_groups, latent_channels) if norm_groups else PixelNorm
+        def style(blocks: int, latent_channels: int) -> Style:
+            norm: MakeNorm = partial(ChunkNorm, norm_groups, latent_channels) if norm_groups else PixelNorm
             return Style(blocks=blocks, attention=attention, resample=resample, pad=pad, make_norm=norm)
 
-        self.encoder = Encoder(colours, 2 * z, widths, halve, style(0))
+        self.encoder = encoder(colours, 2 * z, widths, halve, style(blocks, 0))
         self.quant = Pointwise(2 * z, 2 * z) if quant else nn.Identity()
         self.post_quant = Pointwise(z, z) if quant else nn.Identity()
-        self.decoder = Decoder(z, colours, decoder_widths, double, style(z))
+        self.decoder = decoder(z, colours, decoder_widths, double, style(blocks + 1, z))
         self.register_buffer("mean", torch.zeros(latent_channels))
         self.register_buffer("std", torch.ones(latent_channels))
 
@@ -195,7 +122,7 @@ class CausalVAE(nn.Module):
         """Mean and log-variance of the latents, unscaled."""
         self._check(video, first=True)
         time = self.stride[0]
-        first, *others = self._sizes(1 + video.shape[2] // time)
+        first, *others = self._sizes(1 + (video.shape[2] - 1) // time)
         pieces = video.split([1 + (first - 1) * time, *(size * time for size in others)], dim=2)
         means, logvars = zip(*self._posteriors(pieces), strict=True)
         return torch.cat(means, dim=2), torch.cat(logvars, dim=2)
@@ -267,6 +194,25 @@ class CausalVAE(nn.Module):
 
     def _unscaled(self, latent: Latent) -> Latent:
         return latent * _channels(self.std) + _channels(self.mean)
+
+
+def _check_levels(name: str, widths: Sequence[int], steps_name: str, steps: Sequence[str], norm_groups: int) -> None:
+    if len(widths) != len(steps) + 1:
+        raise ValueError(
+            f"{name} has {len(widths)} levels and {steps_name} {len(steps)} steps: there is one step between two levels"
+        )
+    for step in steps:
+        if step not in STEPS:
+            raise ValueError(f"{steps_name} has the step {step!r}; the steps are {', '.join(STEPS)}")
+    for width in widths:
+        if norm_groups and width % norm_groups:
+            raise ValueError(f"norm_groups={norm_groups} does not divide a level's width of {width}")
+
+
+def _check_choices(resample: str, pad: str) -> None:
+    for name, value, choices in (("resample", resample, get_args(Resample)), ("pad", pad, get_args(Pad))):
+        if value not in choices:
+            raise ValueError(f"{name}={value!r} will not do; what does: {', '.join(choices)}")
 
 
 def _channels(values: Tensor) -> Tensor:
