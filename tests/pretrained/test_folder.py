@@ -1,5 +1,6 @@
 """Diffusers folders: read whole or in shards, refused in one line, and written back as they were."""
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from noisereel.pipeline import TextToVideo
+from noisereel.pretrained import cogvideox_keys, wan_keys
+from noisereel.pretrained.cogvideox_vae import COGVIDEOX_VAE
 from noisereel.pretrained.folder import Shards, unfilled
+from noisereel.pretrained.stable_diffusion import UNET2D, VAE
+from noisereel.pretrained.text_to_video_sd import UNET3D
+from noisereel.pretrained.wan_vae import WAN_VAE
 
 diffusers = pytest.importorskip("diffusers")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -210,6 +216,26 @@ def test_in_half_precision(saved: Path, tmp_path: Path) -> None:
     assert 0 < np.abs(made - exact).mean() < 0.05
     pipe.save_pretrained(tmp_path / "half")
     assert Shards(tmp_path / "half" / "unet")["conv_in.bias"].dtype == torch.bfloat16
+
+
+KINDS = {
+    "UNet2DConditionModel": UNET2D, "AutoencoderKL": VAE, "UNet3DConditionModel": UNET3D,
+    "CogVideoXTransformer3DModel": cogvideox_keys.TRANSFORMER, "AutoencoderKLCogVideoX": COGVIDEOX_VAE,
+    "WanTransformer3DModel": wan_keys.TRANSFORMER, "AutoencoderKLWan": WAN_VAE,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_field_of_a_network_is_known_with_the_default_it_has_there(name: str) -> None:
+    def plain(value: object) -> object:
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    fields = dict(inspect.signature(getattr(diffusers, name).__init__).parameters)
+    del fields["self"]
+    for field, parameter in fields.items():
+        assert plain(KINDS[name].defaults[field]) == plain(parameter.default), field
+    retired = {"AutoencoderKLWan": {"clip_output"}}
+    assert set(KINDS[name].defaults) - set(fields) <= retired.get(name, set())
 
 
 def test_networks_to_be_filled_are_made_without_drawing() -> None:
