@@ -95,8 +95,10 @@ class AdaptiveNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tokens, gain: Rows, offset: Rows, spans: Spans, eps: float) -> Tokens:
-        normed, mean, inverse = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
-        ctx.save_for_backward(x, normed, mean, inverse, gain)
+        # With weights of fp32 the kernel also keeps the statistics so.
+        ones = x.new_ones(x.shape[-1], dtype=torch.promote_types(x.dtype, torch.float32))
+        normed, mean, inverse = torch.native_layer_norm(x, x.shape[-1:], ones, None, eps)
+        ctx.save_for_backward(x, normed, mean, inverse, ones, gain)
         ctx.spans = spans
         out = torch.empty_like(x)
         rows = (rows_of(row.to(x.dtype), spans) for row in (gain, offset))
@@ -106,12 +108,12 @@ class AdaptiveNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tokens) -> tuple[Tokens, Rows, Rows, None, None]:
-        x, normed, mean, inverse, gain = ctx.saved_tensors
+        x, normed, mean, inverse, ones, gain = ctx.saved_tensors
         product = grad * normed
         grad_gain, grad_offset = span_sums(product, gain, ctx.spans), span_sums(grad, gain, ctx.spans)
         scaled = scale_spans(grad, gain, ctx.spans, out=product)
         shape, wanted = list(x.shape[-1:]), [True, False, False]
-        grad_x = torch.ops.aten.native_layer_norm_backward(scaled, x, shape, mean, inverse, None, None, wanted)[0]
+        grad_x = torch.ops.aten.native_layer_norm_backward(scaled, x, shape, mean, inverse, ones, None, wanted)[0]
         return grad_x, grad_gain, grad_offset, None, None
 
 
