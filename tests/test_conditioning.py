@@ -1,8 +1,11 @@
 """What a stage is given means the same in training and in sampling; captions are dropped by their own sample's coin."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from noisereel.codecs.pixels import Pixels
 from noisereel.conditioning import KnownFrames, LowRes, drop_captions, every, first, resize
 from noisereel.diffusion.schedules import Rectified
 from noisereel.types import Rng, Video, generators
@@ -95,7 +98,50 @@ def test_known_frames_are_kept_the_others_hidden_and_the_mask_tells(given: Known
 def test_what_hidden_frames_hold_cannot_matter() -> None:
     given = KnownFrames(which=first(2))
     other = torch.cat([clip()[:, :, :2], clip(seed=1)[:, :, 2:]], dim=2)
-    assert torch.equal(given.from_clip(clip(), rng(0, 1)).channels, given.from_previous(other, rng(0, 1)).channels)
+    hint = given.from_clip(clip(), rng(0, 1))
+    assert torch.equal(hint.channels, given.from_known(other, torch.arange(6) < 2, rng(0, 1)).channels)
+
+
+def test_each_sample_draws_how_many_frames_are_known() -> None:
+    given = KnownFrames(which=first(0, 1, 2))
+    mask = given.from_clip(clip(300), rng(*range(300))).channels[:, 3, :, 0, 0]
+    counts = mask.sum(1)
+    assert torch.equal(mask, (torch.arange(6) < counts[:, None]).float())
+    assert all(70 <= int((counts == count).sum()) <= 130 for count in (0, 1, 2))
+    alone = given.from_clip(clip(1), rng(17)).channels[:, 3, :, 0, 0]
+    assert torch.equal(alone[0], mask[17])
+
+
+def test_known_frames_are_noised_to_the_level_that_is_told() -> None:
+    given = KnownFrames(which=first(3), noise=0.8, sample_noise=0.3, schedule=Rectified())
+    zeros = torch.zeros(64, 3, *SIZE)
+    hint = given.from_clip(zeros, rng(*range(64)))
+    torch.testing.assert_close(hint.channels[:, :3, :3].flatten(1).std(1), hint.noise, rtol=0.07, atol=1e-3)
+    assert hint.channels[:, :3, 3:].abs().max() == 0
+    assert torch.equal(hint.channels[:, 3, :3], torch.ones(64, 3, *SIZE[1:]))
+    sampled = given.from_known(zeros, torch.arange(6) == 4, rng(*range(64)))
+    assert torch.equal(sampled.noise, torch.full((64,), 0.3))
+    assert abs(float(sampled.channels[:, :3, 4].std()) - 0.3) < 0.01
+
+
+@pytest.mark.parametrize("frames", [1, 2, 8, 29])
+def test_the_frames_before_lie_spaced_on_the_axis_of_the_stage(frames: int) -> None:
+    given, before = KnownFrames(which=every(4), spacing=4), torch.rand(1, 3, frames, 2, 2)
+    known = given.spread(before)
+    assert known.video.shape[2] == 4 * (frames - 1) + 1
+    assert torch.equal(known.frames, every(4)(known.video.shape[2], rng(0))[0])
+    assert torch.equal(known.video[:, :, ::4], before)
+
+
+def test_a_smaller_video_comes_in_the_latents_of_the_stage() -> None:
+    codec = Pixels(patch=4)
+    given, plain = (LowRes(size=SIZE, space=2, noise=0.5, codec=own) for own in (codec, None))
+    assert given.channels == codec.channels
+    quiet, loud = given.from_clip(clip(), rng(0, 1)), plain.from_clip(clip(), rng(0, 1))
+    assert quiet.channels.shape == codec.encode(clip()).shape
+    assert torch.equal(quiet.noise, loud.noise)
+    silent = [replace(one, noise=0.0).from_clip(clip(), rng(0, 1)).channels for one in (given, plain)]
+    assert torch.equal(silent[0], codec.encode(silent[1]))
 
 
 def test_captions_are_dropped_at_the_rate() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from noisereel.codecs.pixels import Pixels
-from noisereel.conditioning import KnownFrames, LowRes, first
+from noisereel.conditioning import KnownFrames, LowRes, every, first
 from noisereel.diffusion.guidance import cfg
 from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.samplers import ancestral, ddim
@@ -207,6 +207,58 @@ def test_a_stage_passes_on_what_it_is_given() -> None:
 def test_hints_in_training_come_from_the_clip() -> None:
     model = stage(lambda x, t, cond: cond.hint.channels[:, :3], given=KnownFrames(which=first(4)))
     assert model.loss(batch(video(2)), rng(0, 1)).total.item() < 1e-10
+
+
+def test_known_frames_are_told_in_latents() -> None:
+    """Squares of pixels are channels there, so neither the mask nor the frames have the size of the video."""
+    codec = Pixels(patch=2)
+    given = KnownFrames(which=first(3), video_channels=codec.channels)
+    model = stage(lambda x, t, cond: cond.hint.channels[:, :-1], given=given, codec=codec)
+    clips = video(2)
+    model.loss(batch(clips), rng(0, 1))
+    kept = batch(codec.encode(clips), encoded=True)
+    assert model.loss(kept, rng(0, 1)).total == model.loss(batch(clips), rng(0, 1)).total
+    for *_, cond in model.net.asked:
+        assert cond.hint.channels.shape == (2, 13, 4, 4, 4)
+        assert torch.equal(cond.hint.channels[:, :-1, :3], codec.encode(clips)[:, :, :3])
+    assert not model.needs_video
+    sampled(model, ["one"], [0])
+    assert not model.net.asked[-1][2].hint.channels.any()
+
+
+def test_a_network_that_is_told_of_frames_needs_no_pull() -> None:
+    given = KnownFrames(which=first(0, 1, 2))
+    model = stage(restless, given=given, reconstruction=1e6)
+    known = Known(video=video(), frames=torch.tensor([True, False, False, True]))
+    x = sampled(model, ["one"], [0], known=known)
+    assert torch.equal(x[:, :, [0, 3]], known.video[:, :, [0, 3]])
+    assert x.abs().max() < 3
+    for noisy, t, cond in model.net.asked:
+        assert torch.equal(cond.hint.channels[:, 3, :, 0, 0], known.frames.float()[None])
+        level = model.diffusion.schedule(t)
+        noise = (noisy - level.alpha * known.video)[:, :, [0, 3]]
+        assert float(noise.std()) == pytest.approx(float(level.sigma), rel=0.25)
+
+
+def test_a_stage_that_fills_in_takes_its_size_from_the_video_before() -> None:
+    given = KnownFrames(which=every(4), spacing=4)
+    model = stage(lambda x, t, cond: cond.hint.channels[:, :3], given=given, shape=(13, 8, 8))
+    before = video()[:, :, :3, :6]
+    *_, last = model.sample(["one"], before, rng(0))
+    assert last.x.shape == (1, 3, 9, 6, 8)
+    assert torch.equal(last.x[:, :, ::4], before)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_context_guidance_leans_away_from_being_given_nothing(scale: float) -> None:
+    model = stage(lambda x, t, cond: cond.hint.channels[:, 3:], given=KnownFrames(which=first(1)), context=cfg(scale))
+    known = Known(video=video(), frames=torch.tensor([True, True, False, False]))
+    asked = len(list(model.sample(["one"], None, rng(0), known=known)))
+    assert len(model.net.asked) == asked * (1 if scale == 1 else 2)
+    x = sampled(model, ["one"], [0], known=known)
+    assert not x[:, :, 2:].any()  # 0 of the mask, less 0 of nothing
+    model = replace(model, net=Formula(lambda x, t, cond: cond.hint.channels[:, 3:].amax(2, keepdim=True)))
+    assert torch.allclose(sampled(model, ["one"], [0], known=known)[:, :, 2:], torch.tensor(scale))
 
 
 def test_a_stage_that_needs_a_video_says_so() -> None:

@@ -61,6 +61,20 @@ class Squeezed:
         return torch.cat([latent[:, :, :1], latent[:, :, 1:].repeat_interleave(4, dim=2)], dim=2)
 
 
+class Learned(nn.Module):
+    """A codec with weights."""
+
+    channels = 3
+    stride = (1, 1, 1)
+    lead = 0
+
+    def encode(self, video: Video) -> Latent:
+        return video
+
+    def decode(self, latent: Latent) -> Video:
+        return latent
+
+
 def caption_length(x: Video, cond: Cond) -> Tensor:
     return cond.text.pooled[:, :, None, None, None]
 
@@ -129,6 +143,18 @@ def test_parts_are_named_for_their_stage_where_there_are_several() -> None:
     system = cascade()
     assert set(System(stages={"base": system.first}).parts()) == {"unet"}
     assert system.parts() == {"base_unet": system.first.net, "super_unet": system.last.net}
+
+
+def test_what_stages_share_is_one_part() -> None:
+    first = cascade().first
+    again = replace(first, steps=2)
+    assert System(stages={"base": first, "again": again}).parts() == {"unet": first.net}
+    other = cascade().last
+    parts = System(stages={"base": first, "super": other, "more": other}).parts()
+    assert parts == {"base_unet": first.net, "super_unet": other.net}
+    coded = [replace(one, codec=Learned()) for one in (first, other)]
+    both = System(stages={"base": coded[0], "super": replace(coded[1], codec=coded[0].codec)}).parts()
+    assert list(both) == ["base_unet", "vae", "super_unet"]
 
 
 @pytest.mark.parametrize(("frames", "keep"), [(10, 2), (9, 3), (5, 1)])

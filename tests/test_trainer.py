@@ -176,6 +176,19 @@ def test_twenty_seeded_steps_repeat_exactly(tmp_path: Path) -> None:
     assert first != losses("three", 2)
 
 
+def test_a_phase_may_move_less_than_its_target(tmp_path: Path) -> None:
+    target = Toy()
+    before = {key: value.clone() for key, value in target.net.state_dict().items()}
+    changed = phase(target, moving=[target.net.out.weight], clips=40)
+    train(Trainer(changed, tmp_path), 5)
+    assert train(Trainer(changed, tmp_path))[-1].clips == 40  # and goes on
+    after = target.net.state_dict()
+    moved = {name for name, _ in target.net.named_parameters() if not torch.equal(before[name], after[name])}
+    assert moved == {"out.weight"}
+    with pytest.raises(ValueError, match="phase 'toy' moves no parameters"):
+        phase(target, moving=[])
+
+
 def test_only_what_the_groups_name_is_trained(tmp_path: Path) -> None:
     target = Toy()
     before = {key: value.clone() for part in target.parts().values() for key, value in part.state_dict().items()}

@@ -1,7 +1,8 @@
 """What a stage is given besides noise: a low-resolution video, or some of its frames; and the dropping of captions.
 
 Temporal and spatial super-resolution, frame interpolation, prediction, extension and image-to-video are one idea: extra
-input channels. Each ``Given`` makes them twice, from the clean clip in training and from the stage before in sampling.
+input channels. They are made twice, in training from the clean clip; in sampling from another video, by a ``Given`` such as
+``LowRes``, or from frames that are known of the video itself, by ``KnownFrames``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from noisereel.diffusion.schedules import Cosine, Schedule
-from noisereel.types import Groups, Hint, Rng, Time, Video, rand, randn
+from noisereel.diffusion.schedules import spread as over_video
+from noisereel.types import Codec, Groups, Hint, Known, Latent, Rng, Time, Video, rand, randn
 
 Small = Float[Tensor, "b c _ _ _"]  # a video of fewer frames or pixels than the one beside it
 Which = Callable[[int, Rng], Bool[Tensor, "b t"]]  # number of frames -> which of them are known
@@ -27,7 +29,7 @@ class LowRes:
 
     In training the low-resolution video is noised to a random level up to ``noise`` and the level is told to the network, so
     that the artefacts of the stage before do no harm (conditioning augmentation, Ho et al. 2022, section 2.5);
-    in sampling it is noised to ``sample_noise``.
+    in sampling it is noised to ``sample_noise``. Where the stage does not work on pixels, ``codec`` is its own.
     """
 
     size: tuple[int, int, int]  # frames, height, width of the stage's own video
@@ -36,11 +38,15 @@ class LowRes:
     noise: float = 0.0  # time on ``schedule``, 0 clean .. 1 noise
     sample_noise: float = 0.0
     schedule: Schedule = field(default_factory=Cosine)
-    channels: int = 3
+    codec: Codec | None = None
 
     def __post_init__(self) -> None:
         if self.time < 1 or self.space < 1:
             raise ValueError(f"LowRes enlarges by whole factors of at least 1, not time={self.time}, space={self.space}")
+
+    @property
+    def channels(self) -> int:
+        return 3 if self.codec is None else self.codec.channels
 
     def from_clip(self, video: Video, rng: Rng) -> Hint:
         """The hint for a clean clip: made small, enlarged again, noised to a random level."""
@@ -48,11 +54,11 @@ class LowRes:
         if height % self.space or width % self.space:
             raise ValueError(f"{height}x{width} pixels cannot be made {self.space} times fewer; use multiples of {self.space}")
         small = resize(video[:, :, :: self.time], height // self.space, width // self.space)
-        return self._augment(self._enlarge(small, (frames, height, width)), self.noise * rand(rng), rng)
+        return self._hint(self._enlarge(small, (frames, height, width)), self.noise * rand(rng), rng)
 
     def from_previous(self, video: Video, rng: Rng) -> Hint:
         """The hint for a video of the stage before: enlarged, noised to the fixed level of sampling."""
-        return self._augment(self._enlarge(video, self.size), torch.full((len(rng),), self.sample_noise), rng)
+        return self._hint(self._enlarge(video, self.size), torch.full((len(rng),), self.sample_noise), rng)
 
     def _enlarge(self, small: Small, size: tuple[int, int, int]) -> Video:
         # Frames are repeated: a frame stands for the moments until the next one (Imagen Video, section 2.3).
@@ -60,39 +66,49 @@ class LowRes:
         repeated = small.repeat_interleave(self.time, dim=2)[:, :, :frames]
         return resize(repeated, height, width)
 
-    def _augment(self, video: Video, level: Time, rng: Rng) -> Hint:
-        level = level.to(video.device)
-        signal = self.schedule(level)
-        noise = randn(rng, *video.shape[1:]).to(video)
-        shape = (-1, 1, 1, 1, 1)
-        return Hint(channels=signal.alpha.reshape(shape) * video + signal.sigma.reshape(shape) * noise, noise=level)
+    def _hint(self, video: Video, level: Time, rng: Rng) -> Hint:
+        seen = video if self.codec is None else self.codec.encode(video)
+        return augmented(seen, level, self.schedule, rng)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownFrames:
-    """Some frames of the clip itself, zeros elsewhere, and a channel that says which.
+    """Some frames of the video itself, zeros elsewhere, and a channel that says which; all in the stage's own latents.
 
-    Interpolation, prediction, extension and image-to-video differ only in ``which``.
+    Interpolation, prediction, extension and image-to-video differ only in ``which``. Known frames are noised as those of
+    ``LowRes`` are. In sampling any frames may be known, such as the caller's; or none, if training knew that. Of the video of
+    a stage before, the frames become every ``spacing``-th of this stage's.
 
     Make-A-Video, section 3.3 (the masked frame interpolation network); Video LDM, section 3.2.
     """
 
-    which: Which
+    which: Which  # of the frames of a clip, in training
+    spacing: int = 1
     video_channels: int = 3
+    noise: float = 0.0  # time on ``schedule``, 0 clean .. 1 noise
+    sample_noise: float = 0.0
+    schedule: Schedule = field(default_factory=Cosine)
 
     @property
     def channels(self) -> int:
         return self.video_channels + 1
 
-    def from_clip(self, video: Video, rng: Rng) -> Hint:
-        """The hint for a clean clip: its known frames and the mask."""
-        known = self.which(video.shape[2], rng).to(video.device)[:, None, :, None, None]
-        mask = known.expand(-1, -1, -1, *video.shape[-2:])
-        return Hint(channels=torch.cat([video * known, mask.to(video)], dim=1))
+    def from_clip(self, latent: Latent, rng: Rng) -> Hint:
+        """The hint for a clean clip: its known frames, noised to a random level, and the mask."""
+        return self._hint(latent, self.which(latent.shape[2], rng), self.noise * rand(rng), rng)
 
-    def from_previous(self, video: Video, rng: Rng) -> Hint:
-        """The hint for a video that already lies on the stage's time axis; frames that are not known may hold anything."""
-        return self.from_clip(video, rng)
+    def from_known(self, latent: Latent, frames: Bool[Tensor, "t"], rng: Rng) -> Hint:
+        """The hint for a video of which ``frames`` are known; the others may hold anything."""
+        return self._hint(latent, frames.expand(len(rng), -1), torch.full((len(rng),), self.sample_noise), rng)
+
+    def spread(self, video: Video) -> Known:
+        """The frames of a stage before as those that are known of this stage's video."""
+        return spread(video, (video.shape[2] - 1) * self.spacing + 1, self.spacing)
+
+    def _hint(self, latent: Latent, known: Bool[Tensor, "b t"], level: Time, rng: Rng) -> Hint:
+        mask = known.to(latent)[:, None, :, None, None].expand(-1, -1, -1, *latent.shape[-2:])
+        seen = augmented(latent, level, self.schedule, rng)
+        return Hint(channels=torch.cat([seen.channels * mask, mask], dim=1), noise=seen.noise)
 
 
 def every(stride: int) -> Which:
@@ -100,9 +116,17 @@ def every(stride: int) -> Which:
     return lambda frames, rng: (torch.arange(frames) % stride == 0).expand(len(rng), frames)
 
 
-def first(count: int) -> Which:
-    """The first ``count`` frames are known: prediction, extension, image-to-video."""
-    return lambda frames, rng: (torch.arange(frames) < count).expand(len(rng), frames)
+def first(*counts: int) -> Which:
+    """The first few frames are known, as many as one of ``counts``: prediction, extension, image-to-video.
+
+    Of several counts each sample draws its own; 0 may be one of them, that nothing is known.
+    """
+
+    def which(frames: int, rng: Rng) -> Bool[Tensor, "b t"]:
+        drawn = (rand(rng) * len(counts)).long() if len(counts) > 1 else torch.zeros(len(rng), dtype=torch.long)
+        return torch.arange(frames) < torch.tensor(counts)[drawn][:, None]
+
+    return which
 
 
 def some_first(frames: int, groups: Groups | None, rate: float, rng: Rng) -> Bool[Tensor, "b t"]:
@@ -114,6 +138,24 @@ def some_first(frames: int, groups: Groups | None, rate: float, rng: Rng) -> Boo
     first = torch.full((len(rng),), frames) if groups is None else (groups == groups[:, :1]).sum(1).cpu()
     count = torch.where(chosen < rate, 1 + (share * (first - 1)).long(), 0).clamp(max=first - 1)
     return torch.arange(frames) < count[:, None]
+
+
+def spread(video: Video, length: int, every: int) -> Known:
+    """The frames of ``video`` as every ``every``-th of ``length``, from the first on; blank where nothing is known."""
+    frames = torch.zeros(length, dtype=torch.bool)
+    frames[: video.shape[2] * every : every] = True
+    blank = video.new_zeros(*video.shape[:2], length, *video.shape[3:])
+    blank[:, :, frames] = video
+    return Known(video=blank, frames=frames)
+
+
+def augmented(video: Latent, level: Time, schedule: Schedule, rng: Rng) -> Hint:
+    """A hint that is noised, and says how much: conditioning augmentation."""
+    if not level.any():
+        return Hint(channels=video, noise=level.to(video.device))
+    signal = over_video(schedule(level.to(video.device)))
+    noise = randn(rng, *video.shape[1:]).to(video)
+    return Hint(channels=signal.alpha * video + signal.sigma * noise, noise=level.to(video.device))
 
 
 def resize(video: Video, height: int, width: int) -> Float[Tensor, "b c t {height} {width}"]:

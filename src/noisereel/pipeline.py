@@ -150,7 +150,7 @@ class TextToVideo:
         """
         if output_type not in get_args(OutputType):
             raise ValueError(f"output_type {output_type!r} is unknown; use {', '.join(get_args(OutputType))}")
-        if image is None and self.system.first.given is not None:
+        if image is None and self.system.first.needs_video:
             raise ValueError("this model animates an image: give one, image=PIL.Image.open(...)")
         prompts = repeated(prompt, num_videos_per_prompt)
         negative = None if negative_prompt is None else matched(negative_prompt, prompts, num_videos_per_prompt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from noisereel.codecs.clips import encode_clips
-from noisereel.conditioning import drop_captions, some_first
+from noisereel.conditioning import KnownFrames, drop_captions, some_first
 from noisereel.diffusion.guidance import Guide, cfg, hold, reconstruct
 from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.samplers import Sampler, ancestral
@@ -22,6 +22,7 @@ from noisereel.types import (
     Batch,
     Codec,
     Cond,
+    Denoiser,
     Given,
     Groups,
     Hint,
@@ -51,8 +52,9 @@ class Stage:
     text: TextEncoder
     shape: tuple[int, int, int]  # frames, height, width it was trained for, in pixels
     fps: float
-    given: Given | None = None
+    given: Given | KnownFrames | None = None
     guide: Guide = field(default_factory=lambda: cfg(1.0))
+    context: Guide = field(default_factory=lambda: cfg(1.0))  # leans away from being given nothing (Video LDM, section 3.2)
     sampler: Sampler = field(default_factory=lambda: ancestral(gamma=0.3))
     rungs: MakeLadder = ladder
     steps: int = 64
@@ -67,14 +69,14 @@ class Stage:
     def loss(self, batch: Batch, rng: Rng) -> Loss:
         """The training loss of a batch: encode, drop captions, condition, and measure the denoising error."""
         x0, groups = self._encode(batch)
-        cond = self._condition(batch, groups, self.caption_dropout, rng)
+        cond = self._condition(batch, x0, groups, self.caption_dropout, rng)
         known = some_first(x0.shape[2], groups, self.prefixes, rng).to(x0.device) if self.prefixes else None
         return Loss(total=self.diffusion.loss(self.net, x0, cond, rng, known).mean())
 
     def validate(self, batch: Batch, rng: Rng) -> dict[str, float]:
         """The held-out loss at five noise levels, with captions."""
         x0, groups = self._encode(batch)
-        cond = self._condition(batch, groups, 0.0, rng)
+        cond = self._condition(batch, x0, groups, 0.0, rng)
         times = {f"loss@{time:g}": torch.full((len(x0),), time, device=x0.device) for time in VALIDATION_TIMES}
         with torch.no_grad():
             return {name: float(self.diffusion.loss_at(self.net, x0, cond, t, rng).mean()) for name, t in times.items()}
@@ -110,18 +112,20 @@ class Stage:
         Raises:
             ValueError: a shape the codec cannot take, or a missing ``previous``.
         """
-        hint = self._hint(previous if known is None else known.video, rng)
-        text = Cond(text=self.text(list(prompts)), fps=self._rates(len(prompts)), hint=hint)
-        null = Cond(text=self.text(list(negative or [None] * len(prompts))), fps=text.fps, hint=hint)
-        denoisers = [self.diffusion.denoiser(self.net, cond) for cond in (text, null)]
+        if isinstance(self.given, KnownFrames) and previous is not None:
+            known = self.given.spread(previous)
+            frames, height, width = known.video.shape[2:]
+            shape = frames, height, width
+        start = self._start(shape or self.shape, noise, rng)
+        hint = self._hint(previous, known, start, rng)
+        denoisers = [self._denoiser(texts, hint) for texts in (prompts, negative or [None] * len(prompts))]
         if known is not None and self.prefixes:
             denoisers = [hold(denoiser, *self._known(known)) for denoiser in denoisers]
         denoiser = self.guide(*denoisers)
-        if known is not None and not self.prefixes and hint is None:
-            clean, frames = self._known(known)
-            mask = frames[None, None, :, None, None]
-            denoiser = reconstruct(denoiser, self.diffusion.schedule, clean, mask, self.reconstruction, rng)
-        start = self._start(shape or self.shape, noise, rng)
+        if known is not None and not self.prefixes and not self.needs_video:
+            clean, held = self._known(known)
+            weight = self.reconstruction if hint is None else 0.0  # a network that is told what is known needs no pull
+            denoiser = reconstruct(denoiser, self.diffusion.schedule, clean, held[None, None, :, None, None], weight, rng)
         return self.sampler(denoiser, start, self.rungs(self.diffusion.schedule, self.steps), rng)
 
     def decode(self, latent: Latent) -> Video:
@@ -134,6 +138,17 @@ class Stage:
             raise ValueError("sampling gave values that are not finite (NaN or infinity): try more steps, less guidance, fp32")
         with torch.no_grad():
             return self.codec.decode(latent[:, :, self.spare :]).clamp(-1, 1)
+
+    def hint(self, video: Video, latent: Latent, rng: Rng) -> Hint | None:
+        """What the network is given of a clean clip, which is there in pixels and in latents."""
+        if self.given is None:
+            return None
+        return self.given.from_clip(latent if isinstance(self.given, KnownFrames) else video, rng)
+
+    @property
+    def needs_video(self) -> bool:
+        """Whether a prompt is not enough to begin with."""
+        return self.given is not None and not isinstance(self.given, KnownFrames)
 
     def latent_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
         """Channels, frames, height, width of the latents of a video of ``shape``.
@@ -181,10 +196,9 @@ class Stage:
         with torch.no_grad():
             return encode_clips(self.codec, batch.video, batch.groups)
 
-    def _condition(self, batch: Batch, groups: Groups | None, dropout: float, rng: Rng) -> Cond:
+    def _condition(self, batch: Batch, x0: Latent, groups: Groups | None, dropout: float, rng: Rng) -> Cond:
         captions = drop_captions(batch.captions, batch.groups, dropout, rng)
-        hint = None if self.given is None else self.given.from_clip(batch.video, rng)
-        return Cond(text=self.text(captions), fps=batch.fps, groups=groups, hint=hint)
+        return Cond(text=self.text(captions), fps=batch.fps, groups=groups, hint=self.hint(batch.video, x0, rng))
 
     def _known(self, known: Known) -> tuple[Latent, Bool[Tensor, t]]:
         """What is known in latents: the latent frames all of whose frames are known."""
@@ -193,12 +207,23 @@ class Stage:
         clean = F.pad(self.codec.encode(known.video), (0, 0, 0, 0, self.spare, 0))
         return clean, F.pad(torch.cat([known.frames[:lead], later]), (self.spare, 0)).to(clean.device)
 
-    def _hint(self, previous: Video | None, rng: Rng) -> Hint | None:
+    def _hint(self, previous: Video | None, known: Known | None, like: Latent, rng: Rng) -> Hint | None:
+        """What the network is given in sampling, for a video of latents ``like`` these."""
         if self.given is None:
             return None
-        if previous is None:
+        if isinstance(self.given, KnownFrames):
+            nothing = torch.zeros_like(like), torch.zeros(like.shape[2], dtype=torch.bool)
+            return self.given.from_known(*(nothing if known is None else self._known(known)), rng)
+        before = previous if known is None else known.video
+        if before is None:
             raise ValueError("this stage works on the video of a stage before it, and was given none")
-        return self.given.from_previous(previous, rng)
+        return self.given.from_previous(before, rng)
+
+    def _denoiser(self, prompts: Sequence[str | None], hint: Hint | None) -> Denoiser:
+        """The network with these captions, guided towards what it is given."""
+        cond = Cond(text=self.text(list(prompts)), fps=self._rates(len(prompts)), hint=hint)
+        without = cond if hint is None else replace(cond, hint=replace(hint, channels=torch.zeros_like(hint.channels)))
+        return self.context(*(self.diffusion.denoiser(self.net, given) for given in (cond, without)))
 
     def _start(self, shape: tuple[int, int, int], noise: Latent | None, rng: Rng) -> Latent:
         """What sampling starts from: the caller's noise if it fits, or noise of each sample's own generator."""

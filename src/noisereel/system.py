@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from noisereel.conditioning import spread as spread
 from noisereel.stage import Stage, legal
-from noisereel.types import Known, Latent, Rng, Step, Video
+from noisereel.types import Latent, Rng, Step, Video
 
 
 class DecodingError(RuntimeError):
@@ -130,16 +131,11 @@ class System:
         return System(stages={name: replace(stage, **changes) for name, stage in self.stages.items()})
 
     def parts(self) -> dict[str, nn.Module]:
-        """The modules that hold weights, by checkpoint folder: plain names for one stage, ``<stage>_<name>`` for more."""
-        if len(self.stages) == 1:
-            return self.first.parts()
-        return {f"{name}_{part}": module for name, stage in self.stages.items() for part, module in stage.parts().items()}
-
-
-def spread(video: Video, length: int, every: int) -> Known:
-    """The frames of ``video`` as every ``every``-th of ``length``, from the first on; blank where nothing is known."""
-    frames = torch.zeros(length, dtype=torch.bool)
-    frames[: video.shape[2] * every : every] = True
-    blank = video.new_zeros(*video.shape[:2], length, *video.shape[3:])
-    blank[:, :, frames] = video
-    return Known(video=blank, frames=frames)
+        """The modules that hold weights, by checkpoint folder: ``<stage>_<name>``, or the plain name where stages share one."""
+        found = [(name, part, module) for name, stage in self.stages.items() for part, module in stage.parts().items()]
+        shared = {part for _, part, _ in found if len({id(module) for _, other, module in found if other == part}) == 1}
+        parts: dict[str, nn.Module] = {}
+        for name, part, module in found:
+            if not any(module is other for other in parts.values()):
+                parts[part if part in shared else f"{name}_{part}"] = module
+        return parts

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import count
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from noisereel import checkpoint
 from noisereel.data import writer
@@ -41,6 +41,7 @@ class Phase:
     clips: int
     held_out: Batch | Callable[[], Batch] | None = None
     prompts: tuple[str, ...] = ()  # what previews show
+    moving: Sequence[nn.Parameter] | None = None  # what the optimiser moves; what the target says, when None
     learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
@@ -56,8 +57,14 @@ class Phase:
         for name in ("clips", "learning_rate", "clip_norm", "accumulate", "validate_every", "preview_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} of phase {self.name!r} is {getattr(self, name)}: give a positive number")
+        if self.moving is not None and not self.moving:
+            raise ValueError(f"phase {self.name!r} moves no parameters: name some, or leave it to its target")
         if self.decay not in ("constant", "linear", "cosine"):
             raise ValueError(f"decay of phase {self.name!r} is {self.decay!r}: constant, linear or cosine would do")
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser moves."""
+        return self.target.parameter_groups() if self.moving is None else [{"params": list(self.moving)}]
 
     def rate(self, clips: int) -> float:
         """The share of the learning rate that the step ending at ``clips`` uses: a linear warm-up, then the decay to 0."""
@@ -113,7 +120,7 @@ class Trainer:
         self.parts = {name: part.to(self.device) for name, part in phase.target.parts().items()}
         self.learner = Learner(
             self.parts,
-            phase.target.parameter_groups(),
+            phase.parameter_groups(),
             learning_rate=phase.learning_rate,
             betas=phase.betas,
             weight_decay=phase.weight_decay,
@@ -296,7 +303,7 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """What the run was asked to do from this step on, as JSON gives it back."""
-        hidden = ("target", "data", "held_out")
+        hidden = ("target", "data", "held_out", "moving")
         phase = {f.name: getattr(self.phase, f.name) for f in fields(self.phase) if f.name not in hidden}
         return json.loads(json.dumps({"step": self.step, "seed": self.seed, "precision": self.precision, **phase}))
 

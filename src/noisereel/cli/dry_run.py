@@ -28,7 +28,7 @@ def estimate(options: Namespace) -> dict[str, Any]:
 def about(phase: Phase) -> dict[str, Any]:
     """One phase: sizes, clips, floating-point operations of training on a clip and on all of them."""
     parts = phase.target.parts()
-    moved = sum(p.numel() for group in phase.target.parameter_groups() for p in group["params"])
+    moved = sum(p.numel() for group in phase.parameter_groups() for p in group["params"])
     mix = in_pixels(phase)
     video = replace(mix, batch=mix.world)(0).video
     facts = {
@@ -65,7 +65,7 @@ def flops(target: Trainable, video: Video) -> int:
     """
     if isinstance(target, Stage):
         x = target.codec.encode(video)
-        hint = None if target.given is None else target.given.from_clip(video, generators(0, [0]))
+        hint = target.hint(video, x, generators(0, [0]))
         with FlopCounterMode(display=False) as counter:
             cond = Cond(text=target.text(["a caption of middling length, eight words"]), fps=x.new_ones(1), hint=hint)
             target.net(x, x.new_ones(1), cond).sum().backward()

@@ -94,7 +94,7 @@ def prepared(pipe: TextToVideo, options: Namespace) -> Job:
     shape = pipe.shape(
         min(options.extend or made, made) if options.frames is None else options.frames, options.height, options.width
     )
-    if system.first.given is not None and not options.image:
+    if system.first.needs_video and not options.image:
         raise ValueError("this model animates an image: say which with --image first.png")
     image = read_clip(options.image, frames=1, height=shape[1], width=shape[2])[None] if options.image else None
     given, rate = clip(options.between, *shape[1:]) if options.between else (None, None)

@@ -96,14 +96,18 @@ class FrameVAE(nn.Module):
             if isinstance(module, TemporalBlock):
                 yield from module.parameters()
 
+    def image_state(self) -> dict[str, Tensor]:
+        """The weights and the scaling of the same autoencoder without temporal parts."""
+        temporal = {id(parameter) for parameter in self.temporal_parameters()}
+        return {name: value for name, value in self.state_dict(keep_vars=True).items() if id(value) not in temporal}
+
     def load_image(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights and the scaling of the same autoencoder without temporal parts, which keep their own.
 
         Raises:
             ValueError: ``state`` is not that of the same autoencoder without temporal parts.
         """
-        temporal = {id(parameter) for parameter in self.temporal_parameters()}
-        own = {name: value for name, value in self.state_dict(keep_vars=True).items() if id(value) not in temporal}
+        own = self.image_state()
         wrong = sorted(own.keys() ^ state.keys()) or sorted(name for name in own if own[name].shape != state[name].shape)
         if wrong:
             raise ValueError(f"these are not the weights of this autoencoder without its temporal parts: see {wrong[0]}")

@@ -67,7 +67,7 @@ class Frames:
 
         The m frames are the first clip's, or all of them when ``clip == 0``.
         """
-        if not self.reach:
+        if not 0 < self.reach < self.count - 1:  # then they see all of their clip anyhow
             return self.same
         positions = self.positions(device)[:, : self.clip or self.count]
         near = (positions[:, :, None] - positions[:, None, :]).abs() <= self.reach

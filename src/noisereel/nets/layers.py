@@ -34,6 +34,7 @@ class Context:
     tokens: Float[Tensor, "s l d"] | None = None  # text; s is b, or b * t where a sample holds several clips
     mask: Bool[Tensor, "s l"] | None = None
     hints: tuple[Float[Tensor, "bt _ _ _"], ...] = ()  # what the temporal layers of each level are given; () for nothing
+    temporal_embedding: Float[Tensor, "bt e"] | None = None  # what temporal convolutions see instead, where they are told more
 
 
 def zero(module: AnyModule) -> AnyModule:

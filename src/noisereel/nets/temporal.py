@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -182,7 +183,7 @@ class Temporal(nn.Module):
 class TemporalBranch(ResBlock):
     """The residual branch of a ``ResBlock`` whose convolutions run over time, and zero at birth like it.
 
-    On ``level`` it also sees what the temporal layers of that level are given.
+    On ``level`` it also sees what the temporal layers of that level are given, and what they are told besides.
     """
 
     def __init__(self, width: int, embed_width: int, *, level: int = 0, **settings: Any) -> None:
@@ -190,6 +191,8 @@ class TemporalBranch(ResBlock):
         self.level = level
 
     def forward(self, x: Maps, context: Context) -> Maps:
+        if context.temporal_embedding is not None:
+            context = replace(context, embedding=context.temporal_embedding)
         return self.branch(x + context.hints[self.level] if context.hints else x, context)
 
 

@@ -11,6 +11,7 @@ import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from noisereel.nets.attention import SpatialAttention, SpatialTransformer
 from noisereel.nets.frames import Frames
@@ -72,7 +73,8 @@ class UNet(nn.Module):
         blend: mix the temporal parts in by a learned alpha (Video LDM).
         text_dim: width of the text tokens that are attended to; 0 for none.
         pooled_dim: width of the pooled text that joins the time embedding; 0 for none.
-        scalars: which of "fps" and "hint_noise" join the time embedding.
+        scalars: which of "fps" and "hint_noise" join the time embedding; with hint_path "temporal" that of the temporal
+            convolutions alone, so that the image network never hears of them.
         embed_width: of the time embedding; 0 for ``4 * width``.
         norm_groups: groups of the norms, which see one frame at a time.
         scale_shift: the time embedding scales and shifts (FiLM); or, as in Stable Diffusion, only shifts.
@@ -122,14 +124,20 @@ class UNet(nn.Module):
         return 2 ** (len(self.config["multipliers"]) - 1)
 
     def temporal_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters that mix frames, and how much of them is mixed in."""
+        """The parameters that mix frames, how much of them is mixed in, and what they alone are told."""
+        if self.hints is not None:
+            yield from self.hints.parameters()
+            yield from self.scalars.parameters()
         for module in self.modules():
             if isinstance(module, Temporal):
                 yield from module.parameters()
             elif isinstance(module, SeriesConv):
                 yield from module.temporal.parameters()
-            elif isinstance(module, HintEncoder):
-                yield from module.parameters()
+
+    def image_parameters(self) -> dict[str, nn.Parameter]:
+        """The others, by their names in the same network without temporal parts."""
+        temporal = {id(parameter) for parameter in self.temporal_parameters()}
+        return {name.replace(".spatial.", "."): p for name, p in self.named_parameters() if id(p) not in temporal}
 
     def load_image(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights of an image network: the same but for its temporal parts, which keep their own.
@@ -137,8 +145,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: ``state`` is not that of the same network without temporal parts.
         """
-        temporal = {id(parameter) for parameter in self.temporal_parameters()}
-        own = {name.replace(".spatial.", "."): p for name, p in self.named_parameters() if id(p) not in temporal}
+        own = self.image_parameters()
         wrong = sorted(own.keys() ^ state.keys()) or sorted(name for name in own if own[name].shape != state[name].shape)
         if wrong:
             raise ValueError(f"these are not the weights of this network without its temporal parts: see {wrong[0]}")
@@ -163,26 +170,34 @@ class UNet(nn.Module):
 
     def _context(self, x: Video, t: Times, cond: Cond) -> Context:
         frames = Frames.of(len(x), x.shape[2], cond.groups, self.config["reach"])
-        embedding = nn.functional.silu(self._embedding(t, frames, cond))
-        hints = self.hints(self._frames(cond.hint.channels)) if self.hints is not None and cond.hint is not None else ()
-        if not self.config["text_dim"]:
-            return Context(frames=frames, embedding=embedding, hints=hints)
-        tokens, mask = self._text(embedding, frames, cond)
-        return Context(frames=frames, embedding=embedding, tokens=tokens, mask=mask, hints=hints)
+        embedding, told = self._embedding(t, frames, cond), self._told(frames, cond)
+        given: dict[str, Any] = {}
+        if self.hints is None:
+            embedding = embedding + told
+        else:
+            given["temporal_embedding"] = silu(embedding + told)
+            given["hints"] = () if cond.hint is None else self.hints(self._frames(cond.hint.channels))
+        if self.config["text_dim"]:
+            given["tokens"], given["mask"] = self._text(embedding, frames, cond)
+        return Context(frames=frames, embedding=silu(embedding), **given)
 
     def _embedding(self, t: Times, frames: Frames, cond: Cond) -> Float[Tensor, "bt e"]:
-        """Time, pooled text and scalars, of each frame."""
+        """Time and pooled text, of each frame."""
         embedding = self.time(t.flatten())
         if t.ndim == 1:
             embedding = repeat(embedding, "b e -> (b t) e", t=frames.count)
-        if "hint_noise" in self.scalars and cond.hint is not None and cond.hint.noise is not None:
-            noise = self.scalars["hint_noise"](cond.hint.noise)
-            embedding = embedding + repeat(noise, "b e -> (b t) e", t=frames.count)
         if self.pooled is not None and cond.text is not None:
             embedding = embedding + per_frame(self.pooled(cond.text.pooled.to(embedding.dtype)), frames, cond.groups)
-        if "fps" in self.scalars and cond.fps is not None:
-            embedding = embedding + per_frame(self.scalars["fps"](cond.fps), frames, cond.groups)
         return embedding
+
+    def _told(self, frames: Frames, cond: Cond) -> Float[Tensor, "bt e"] | float:
+        """The scalars of each frame, summed."""
+        told: Tensor | float = 0.0
+        if "hint_noise" in self.scalars and cond.hint is not None and cond.hint.noise is not None:
+            told = told + repeat(self.scalars["hint_noise"](cond.hint.noise), "b e -> (b t) e", t=frames.count)
+        if "fps" in self.scalars and cond.fps is not None:
+            told = told + per_frame(self.scalars["fps"](cond.fps), frames, cond.groups)
+        return told
 
     def _text(self, like: Tensor, frames: Frames, cond: Cond) -> tuple[Float[Tensor, "s l d"], Bool[Tensor, "s l"]]:
         """What pixels attend to. Where there is no text at all they see one token of zeros, whose value is zero."""

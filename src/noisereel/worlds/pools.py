@@ -31,13 +31,15 @@ class Pools:
     held_out: Source
 
     @classmethod
-    def open(cls, data: str, *, shape: tuple[int, int, int], fps: float) -> Pools:
+    def open(cls, data: str, *, shape: tuple[int, int, int], fps: float, seconds: float = 0.0) -> Pools:
         """The pools called ``data``, with clips of ``shape`` (frames, height, width).
+
+        Clips show the beginning of scenes that last ``seconds``; where that is 0, the whole of scenes as long as they are.
 
         Raises:
             ValueError: there are none of that name; says what would do.
         """
-        opened = [_open(name.strip(), shape, fps) for name in data.split("+")]
+        opened = [_open(name.strip(), shape, fps, seconds) for name in data.split("+")]
         if len(opened) == 1:
             return opened[0]
         even = [1.0] * len(opened)
@@ -58,10 +60,10 @@ class Pools:
         return tuple(islice((caption for caption in captions if caption is not None), number))
 
 
-def _open(name: str, shape: tuple[int, int, int], fps: float) -> Pools:
+def _open(name: str, shape: tuple[int, int, int], fps: float, seconds: float) -> Pools:
     frames, height, width = shape
     size: dict[str, Any] = dict(frames=frames, height=height, width=width, fps=fps)
-    lasting: dict[str, Any] = {**size, "seconds": frames / fps}
+    lasting: dict[str, Any] = {**size, "seconds": seconds or frames / fps}
     kind, _, root = name.partition("=")
     if name in ("shapes", "shapes-small"):
         part: Part = "small" if name == "shapes-small" else "full"
