@@ -7,14 +7,16 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from noisereel import checkpoint
 from noisereel.system import System
 from noisereel.trainer import Phase
 
-RECIPES = {name: f"noisereel.recipes.{name}" for name in ("vdm", "sora")}
+RECIPES = {name: f"noisereel.recipes.{name}" for name in ("vdm", "video_ldm", "sora")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,18 @@ def rebuild(call: dict[str, Any]) -> Plan:
         return recipe(call["recipe"])(**arguments)
     except TypeError as error:
         raise ValueError(f"recipe {call['recipe']} cannot be called with {arguments}: {error}") from error
+
+
+def reopened(folder: Path) -> System:
+    """The system of a model folder that one of our recipes made, with its weights.
+
+    Raises:
+        ValueError: as ``rebuild``; or weights that do not fit.
+    """
+    index = checkpoint.read_index(folder)
+    system = rebuild({"recipe": index["recipe"], "arguments": index.get("arguments", {})}).system
+    checkpoint.load(folder, system.parts())
+    return system
 
 
 def complete(call: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""Video LDM: an image latent diffusion model, frozen, with layers over time (Blattmann et al. 2023, arXiv 2304.08818)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from noisereel.diffusion.guidance import cfg
+from noisereel.recipes.plan import Plan, initialised
+from noisereel.recipes.video_ldm_networks import between, in_motion, new, opened
+from noisereel.recipes.video_ldm_training import phases
+from noisereel.system import System
+
+Size = Literal["tiny", "small", "base", "paper"]
+
+# For each size: the video; the text encoder's width; the autoencoder and what it is trained by; the network; and training: how
+# far each phase goes, and at what pace.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": dict(
+        shape=(8, 16, 16), fps=8.0, text=32, predicts="v",
+        vae=dict(channels=4, width=8, multipliers=(1, 2, 2), depth=1, norm_groups=4), looks=((8,), (16,)), adversary=8,
+        net=dict(width=16, multipliers=(1, 2), depth=1, attention=(True, True), head_width=8, norm_groups=8, pooled_dim=32),
+        clips=dict(features=32, autoencoder=128, adversary=16, decoder=16, images=128, videos=128, between=64),
+        kept=64, batch=8, vae_batch=8, vae_rate=4e-3, rate=2e-3,
+    ),
+    "small": dict(
+        shape=(16, 64, 64), fps=16.0, text=128, predicts="v",
+        vae=dict(channels=8, width=32, multipliers=(1, 2, 2, 4), depth=1, norm_groups=16),
+        looks=((16,), (32,), (64,)), adversary=0,
+        net=dict(width=96, multipliers=(1, 2), depth=1, attention=(True, True), head_width=48, pooled_dim=128),
+        clips=dict(features=20_000, autoencoder=100_000, decoder=2_000, images=200_000, videos=20_000, between=20_000),
+        kept=20_000, batch=16, vae_batch=16, vae_rate=5e-4, rate=6e-4,
+    ),
+    "base": dict(
+        shape=(16, 64, 64), fps=16.0, text=256, predicts="v",
+        vae=dict(channels=8, width=64, multipliers=(1, 2, 4, 4)), looks=((32, 32), (64, 64), (128, 128)), adversary=32,
+        net=dict(width=192, multipliers=(1, 2, 2), attention=(True, True, True), pooled_dim=256),
+        clips=dict(
+            features=200_000, autoencoder=2_000_000, adversary=500_000, decoder=100_000, images=10_000_000, videos=2_000_000,
+            between=1_000_000,
+        ),
+        kept=200_000, batch=256, vae_batch=128, vae_rate=5e-4, rate=4e-4,
+    ),
+    "paper": dict(
+        shape=(8, 320, 512), fps=1.875, text=1024, predicts="eps",
+        vae=dict(channels=4), looks=((64, 64), (128, 128), (256,) * 3, (512,) * 3), adversary=64,
+        net=dict(width=320, multipliers=(1, 2, 4, 4), attention=(True, True, True, False), scale_shift=False),
+        clips=dict(
+            features=10_000_000, autoencoder=10_000_000, adversary=1_000_000, decoder=1_000_000, images=1_000_000_000,
+            videos=10_000_000, between=10_000_000,
+        ),
+        kept=1, batch=512, vae_batch=64, vae_rate=1e-4, rate=1e-4,
+    ),
+}  # fmt: skip
+
+
+def video_ldm(
+    size: Size = "small",
+    data: str = "shapes-small",
+    image: str = "",
+    captions: bool = True,
+    rounds: int = 0,
+    guidance: float = 4.0,
+    steps: int = 32,
+    pixels: int = 0,
+    stills: int = 0,
+    clips: int = 0,
+    rate: float = 0.0,
+    seed: int = 0,
+) -> Plan:
+    """An image model in the latents of an autoencoder, frozen, and layers between its own that make its frames a video.
+
+    Args:
+        size: tiny (seconds, for tests), small (an hour of a CPU core that computes in bf16), base (an accelerator), or paper
+            (as published).
+        data: what to train on, see ``noisereel.worlds.pools``.
+        image: the folder of an image model to take instead of training one: Stable Diffusion's as diffusers saves it, or a
+            model of this recipe.
+        captions: whether the layers over time read captions; without, unlabelled videos will do.
+        rounds: of interpolation, 0 to 2; each puts three frames between every two, so that 8 become 29 and then 113.
+        guidance: classifier-free guidance scale in sampling; 1 is none.
+        steps: sampling steps.
+        pixels: images the autoencoder is trained on; 0 is the size's own number, as below, or none with ``image``.
+        stills: images the image network is trained on.
+        clips: videos the layers over time are trained on.
+        rate: learning rate of the networks.
+        seed: of the initial weights and of the order of the data.
+    """
+    if size not in SIZES:
+        raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
+    if not 0 <= rounds <= 2:
+        raise ValueError(f"{rounds} rounds of interpolation: 0, 1 or 2 would do")
+    taken = dict(autoencoder=0, adversary=0, images=0) if image else {}
+    asked = {name: number for name, number in dict(autoencoder=pixels, images=stills, videos=clips).items() if number}
+    preset = SIZES[size] | ({"rate": rate} if rate else {})
+    preset["clips"] = preset["clips"] | taken | asked
+    with initialised(seed):
+        still = opened(Path(image).expanduser()) if image else new(preset)
+        keys = in_motion(still, preset, captions)
+    stages = {"base": replace(keys, guide=cfg(guidance), steps=steps)}
+    for number in range(1, rounds + 1):
+        stages[f"x{4**number}"] = between(list(stages.values())[-1])
+    system = System(stages=stages)
+    return Plan(system=system, phases=lambda: phases(system, preset, data, captions, seed))
