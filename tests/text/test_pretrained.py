@@ -154,6 +154,12 @@ def test_it_is_frozen_and_never_in_training_mode(folders: dict[str, Path], kind:
     assert text.pooled.shape[-1] == encoder.pooled_dim
 
 
+def test_it_is_opened_without_a_word(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    PretrainedText(str(folders["t5"]))
+    assert capfd.readouterr() == ("", "")
+    assert transformers.utils.logging.is_progress_bar_enabled()
+
+
 def test_its_weights_are_in_no_checkpoint(folders: dict[str, Path], tmp_path: Path) -> None:
     encoder = PretrainedText(str(folders["t5"]))
     whole = torch.nn.ModuleDict({"text": encoder, "net": torch.nn.Linear(2, 2)})

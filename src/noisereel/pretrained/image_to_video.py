@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from noisereel.nets.clip import ImageHint
+from noisereel.text.pretrained import quiet
 from noisereel.types import Codec, Hint, Rng, Video
 
 Images = Float[Tensor, "b 3 h w"]
@@ -57,8 +58,11 @@ class ImageEncoder:
 
         options: dict[str, Any] = dict(use_safetensors=True, dtype=dtype)
         try:
-            self.processor = transformers.CLIPImageProcessor.from_pretrained(folder, subfolder="image_processor")
-            model = transformers.CLIPVisionModel.from_pretrained(folder, subfolder="image_encoder", **options)
+            # Since version 5 the plain name wants torchvision, and says so.
+            processor = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+            self.processor = processor.from_pretrained(folder, subfolder="image_processor")
+            with quiet(transformers):
+                model = transformers.CLIPVisionModel.from_pretrained(folder, subfolder="image_encoder", **options)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise ValueError(f"the image encoder in {folder} cannot be opened: {reason}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import unescape
 from typing import Any, Literal
@@ -151,9 +152,10 @@ def _load(name: str, folders: tuple[str, str], model_class: str) -> tuple[Any, A
     transformers = _transformers()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, subfolder=folders[1], padding_side="right")
-        model, report = getattr(transformers, model_class).from_pretrained(
-            name, subfolder=folders[0], use_safetensors=True, output_loading_info=True
-        )
+        with quiet(transformers):
+            model, report = getattr(transformers, model_class).from_pretrained(
+                name, subfolder=folders[0], use_safetensors=True, output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"the text encoder at {name!r} cannot be opened: {_first_line(error)}") from error
     # transformers fills what it misses with random weights and a tokenizer of one token. BERT's pooler is never read.
@@ -171,6 +173,19 @@ def _transformers() -> Any:
     except ImportError as error:
         raise ValueError("pretrained text encoders need transformers: pip install 'noisereel[text]'") from error
     return transformers
+
+
+@contextmanager
+def quiet(transformers: Any) -> Iterator[None]:
+    """No progress bars in between our own."""
+    logging = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _kind(name: str, model_type: str) -> str:
