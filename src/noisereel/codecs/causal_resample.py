@@ -9,7 +9,7 @@ from einops import rearrange, reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisereel.codecs.causal import CausalConv, Chunk, Maps, NewMaps, Past, conv3d, in_time
+from noisereel.codecs.causal import CausalConv, Chunk, Maps, Memory, NewMaps, Past, convolved, in_time
 
 Frames = Float[Tensor, "bt c h w"]
 NewFrames = Float[Tensor, "bt new_c new_h new_w"]
@@ -28,7 +28,7 @@ class Down(nn.Module):
 
     def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:
         if self.space is not None:
-            x = unstacked(self.space(F.pad(stacked(x), (0, 1, 0, 1))), len(x))
+            x = unstacked(convolved(F.pad(stacked(x), (0, 1, 0, 1)), self.space), len(x))
         return (x, None) if self.time is None else self.time(x, past, chunk)
 
 
@@ -56,7 +56,8 @@ class Up(nn.Module):
     def _in_space(self, x: Maps) -> NewMaps:
         if self.space is None:
             return x
-        return unstacked(self.space(F.interpolate(stacked(x), scale_factor=2.0, mode="nearest")), len(x))
+        doubled = F.interpolate(stacked(x), scale_factor=2.0, mode="nearest")
+        return unstacked(convolved(doubled, self.space), len(x))
 
 
 class _HalvingConv(nn.Conv3d):
@@ -66,12 +67,11 @@ class _HalvingConv(nn.Conv3d):
         super().__init__(width, width, (3, 1, 1), stride=(2, 1, 1))
 
     def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:  # type: ignore[override]
-        alone, rest = x[:, :, :0], x
-        if chunk.first:
-            past, alone, rest = x[:, :, :1], x[:, :, :1], x[:, :, 1:]
-        assert isinstance(past, Tensor)
-        halved = [conv3d(in_time(past, rest), self.weight, self)] if rest.shape[2] else []
-        return in_time(alone, *halved), x[:, :, -1:].clone()
+        kept = Memory(x[:, :, -1:])
+        if not chunk.first:
+            return convolved(in_time(past.take(), x), self), kept
+        halved = [convolved(x, self)] if x.shape[2] > 1 else []
+        return in_time(x[:, :, :1], *halved), kept
 
 
 class _MeanOfTwo(nn.Module):

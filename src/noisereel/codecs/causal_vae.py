@@ -19,6 +19,7 @@ from noisereel.codecs.pixel_norm import PixelNorm
 from noisereel.types import Latent, Video
 
 Moments = Float[Tensor, "b z _ _ _"]
+Frames = Float[Tensor, "b c _ h w"]  # of one video, as many as there are in a chunk
 LOGVAR_RANGE = (-30.0, 20.0)
 STEPS = ("hw", "t", "thw")
 
@@ -27,7 +28,7 @@ class CausalVAE(nn.Module):
     """Video to latents and back, strictly causal in time, in the form of Wan's autoencoder (Wan Team 2025, section 4.1).
 
     A video may be encoded and decoded piece by piece with exactly the result of the whole: ``encode_chunk`` and
-    ``decode_chunk`` take what is remembered of the frames before and return it; ``encode_stream`` and ``decode_stream``
+    ``decode_chunk`` take what is remembered of the frames before and return it anew; ``encode_stream`` and ``decode_stream``
     pass it on. ``encode`` and ``decode`` do so where no gradient is wanted, so that their memory does not grow with the
     number of frames.
 
@@ -80,6 +81,8 @@ class CausalVAE(nn.Module):
         double = halve[::-1] if double is None else double
         _check_levels("widths", widths, "halve", halve, norm_groups)
         _check_levels("decoder_widths", decoder_widths, "double", double, norm_groups)
+        if sorted("".join(double)) != sorted("".join(halve)):
+            raise ValueError(f"double={tuple(double)} does not undo halve={tuple(halve)}: each must have as many t and hw")
         _check_choices(resample, pad)
         self.config: dict[str, Any] = dict(widths=tuple(widths), halve=tuple(halve), latent_channels=latent_channels)
         self.config |= dict(decoder_widths=tuple(decoder_widths), double=tuple(double), patch=patch)
@@ -109,12 +112,12 @@ class CausalVAE(nn.Module):
         """Pixels of scaled latents; they may leave [-1, 1] a little."""
         return self.decode_raw(self._unscaled(latent))
 
-    def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Latent]:
+    def encode_stream(self, chunks: Iterable[Frames]) -> Iterator[Latent]:
         """``encode``, piece by piece: chunks of a multiple of ``stride[0]`` frames, and one more in the first."""
         for mean, _ in self._posteriors(chunks):
             yield self._scaled(mean)
 
-    def decode_stream(self, latents: Iterable[Latent]) -> Iterator[Video]:
+    def decode_stream(self, latents: Iterable[Latent]) -> Iterator[Frames]:
         """``decode``, piece by piece: chunks of any number of latent frames."""
         return self._videos(self._unscaled(latent) for latent in latents)
 
@@ -143,7 +146,9 @@ class CausalVAE(nn.Module):
         return whole
 
     def encode_chunk(self, video: Video, past: Past) -> tuple[Moments, Moments, Past]:
-        """Mean and log-variance for the next frames, unscaled, and what to remember; ``past`` is None for the first.
+        """Mean and log-variance for the next frames, unscaled, and what to remember.
+
+        ``past`` is None for the first, then what the call before returned; it is used up.
 
         Raises:
             ValueError: a number of frames or a size that the strides do not fit; says which would.
@@ -155,19 +160,21 @@ class CausalVAE(nn.Module):
         return mean, logvar.clamp(*LOGVAR_RANGE), past
 
     def decode_chunk(self, latent: Latent, past: Past) -> tuple[Video, Past]:
-        """The next frames, from unscaled latents, and what to remember; ``past`` is None for the first."""
+        """The next frames, from unscaled latents, and what to remember.
+
+        ``past`` is None for the first, then what the call before returned; it is used up."""
         z = self.post_quant(latent.to(self.mean.dtype))
         x, past = self.decoder(z, past, Chunk(first=past is None, latent=z))
         video = rearrange(x, "b (c q p) t h w -> b c t (h p) (w q)", p=self.patch, q=self.patch)
         return video.to(latent.dtype), past
 
-    def _posteriors(self, chunks: Iterable[Video]) -> Iterator[tuple[Moments, Moments]]:
+    def _posteriors(self, chunks: Iterable[Frames]) -> Iterator[tuple[Moments, Moments]]:
         past: Past = None
         for video in chunks:
             mean, logvar, past = self.encode_chunk(video, past)
             yield mean, logvar
 
-    def _videos(self, latents: Iterable[Latent]) -> Iterator[Video]:
+    def _videos(self, latents: Iterable[Latent]) -> Iterator[Frames]:
         past: Past = None
         for latent in latents:
             video, past = self.decode_chunk(latent, past)
@@ -185,7 +192,7 @@ class CausalVAE(nn.Module):
             more = 1 if first and name == "frames" else 0
             if size < 1 or (size - more) % stride:
                 below = (size - more) // stride * stride + more
-                near = f"{below} or {below + stride}" if below > 0 else f"{stride + more}"
+                near = f"{below} or {below + stride}" if below > 0 else f"{more or stride}"
                 legal = f"{'1 more than ' if more else ''}a multiple of {stride}"
                 raise ValueError(f"{name} {size} will not do: this codec takes {legal}, such as {near}")
 

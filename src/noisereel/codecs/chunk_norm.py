@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from noisereel.codecs.causal import Chunk, Maps, Pointwise, in_time
 
 PerChannel = Float[Tensor, "b c"]
+PerCell = Float[Tensor, "b c cells_t cells_h cells_w"]
 
 
 class ChunkNorm(nn.GroupNorm):
@@ -64,7 +65,7 @@ def _fast_statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
     return torch.stack(means), torch.stack(variances)
 
 
-def _spread(x: Maps, scale: Maps, shift: Maps, first: bool, out: Maps | None) -> Maps:
+def _spread(x: Maps, scale: PerCell, shift: PerCell, first: bool, out: Maps | None) -> Maps:
     """``scale * x + shift``, of which each value serves all the pixels and frames that a latent pixel stands for."""
     if first and scale.shape[2] > 1:  # the first frame has a latent frame of its own
         parts = [
