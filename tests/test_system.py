@@ -169,6 +169,22 @@ def test_extending_keeps_the_video_and_reaches_the_length(frames: int, keep: int
     assert all(after - before == SHAPE[0] - keep for before, after in pairwise([SHAPE[0], *lengths[:-1]]))
 
 
+def test_a_cascade_goes_on_in_its_first_stage() -> None:
+    system = cascade()
+    for refused in (
+        system.extend(torch.zeros(1, 3, *LARGE), ["a"], rng(0), frames=9, keep=1),
+        system.between(torch.zeros(1, 3, *LARGE), ["a"], rng(0), every=2),
+    ):
+        with pytest.raises(ValueError, match="a model of 2 stages cannot"):
+            next(refused)
+    given = torch.rand(1, 3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    moments = list(system.sample(["abc"], rng(0), video=given))
+    assert {(moment.stage, moment.number, moment.stages) for moment in moments} == {("super", 1, 2)}
+    assert moments[-1].video.shape[2:] == LARGE
+    enlarged = system.last.given.from_previous(given, rng(0)).channels
+    torch.testing.assert_close(moments[-1].video, enlarged, rtol=0, atol=1e-3)
+
+
 def test_what_is_known_shapes_what_is_added() -> None:
     system = System(stages={"base": stage(mean)}).with_options(steps=32, reconstruction=4.0)
     start = torch.full((1, 3, *SHAPE), 0.8)

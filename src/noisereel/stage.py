@@ -186,7 +186,7 @@ class Stage:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The network and the text encoder, as far as they ask for a gradient, in one group; a codec is trained by itself."""
-        learning = [part for part in self.parts().values() if part is not self.codec]
+        learning = [part for name, part in self.parts().items() if name != "vae"]
         return [{"params": [p for part in learning for p in part.parameters() if p.requires_grad]}]
 
     def _encode(self, batch: Batch) -> tuple[Latent, Groups | None]:

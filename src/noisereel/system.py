@@ -39,17 +39,20 @@ class System:
 
     stages: Mapping[str, Stage]
 
-    def sample(self, prompts: Sequence[str | None], rng: Rng, **options: Any) -> Iterator[Moment]:
+    def sample(
+        self, prompts: Sequence[str | None], rng: Rng, *, video: Video | None = None, **options: Any
+    ) -> Iterator[Moment]:
         """Run every stage for every prompt; the last moment's ``video`` is the result, (b 3 t h w) in [-1, 1].
 
-        ``options`` (shape, negative, noise, known: see ``Stage.sample``) go to the first stage, ``negative`` to all.
+        ``options`` (shape, negative, noise, known: see ``Stage.sample``) go to the first stage, ``negative`` to all. A
+        ``video`` takes the place of what the first stage would make, such as a longer one that ``extend`` made with it.
 
         Raises:
             ValueError: what ``Stage.sample`` refuses, or latents that are not finite.
             DecodingError: latents that are whole could not be decoded.
         """
-        video: Video | None = None
-        for number, (name, stage) in enumerate(self.stages.items()):
+        begun = video is not None
+        for number, (name, stage) in list(enumerate(self.stages.items()))[begun:]:
             wanted = options if number == 0 else {"negative": options.get("negative")}
             for step in stage.sample(prompts, video, rng, **wanted):
                 done = step.index == step.total - 1
@@ -61,12 +64,14 @@ class System:
     ) -> Iterator[Moment]:
         """Make ``video`` ``frames`` long: again and again its last ``keep`` frames are known and the rest is sampled.
 
-        Autoregressive extension by reconstruction guidance (VDM, section 3.1). The last moment's ``video`` is the whole.
+        Autoregressive extension by reconstruction guidance (VDM, section 3.1), or by a network that is told what is known.
+        The last moment's ``video`` is the whole.
 
         Raises:
-            ValueError: ``keep`` is not between 1 and one less than the length the first stage makes, or its codec compresses
-                time and would hold some of the frames in a latent frame with unknown ones.
+            ValueError: several stages; ``keep`` is not between 1 and one less than the length the first stage makes, or its
+                codec compresses time and would hold some of the frames in a latent frame with unknown ones.
         """
+        self._refuse_others("go on from")
         length, codec = self.first.shape[0], self.first.codec
         if not 1 <= keep < length:
             raise ValueError(f"extension keeps between 1 and {length - 1} frames of {length}, not {keep}")
@@ -84,13 +89,14 @@ class System:
     def between(self, video: Video, prompts: Sequence[str | None], rng: Rng, *, every: int, **options: Any) -> Iterator[Moment]:
         """Fill in ``every - 1`` frames between each two of ``video``, as many at a time as the first stage makes.
 
-        Interpolation by reconstruction guidance (VDM, section 3.1). The last moment's ``video`` is the whole, in which every
-        ``every``-th frame is the given one.
+        Interpolation by reconstruction guidance (VDM, section 3.1), or by a network that is told what is known. The last
+        moment's ``video`` is the whole, in which every ``every``-th frame is the given one.
 
         Raises:
-            ValueError: fewer than two frames, or so many to fill that the first stage's length does not hold two known ones; or
-                a codec that compresses time, in whose latents single frames cannot be known.
+            ValueError: several stages; fewer than two frames, or so many to fill that the first stage's length does not hold
+                two known ones; or a codec that compresses time, in whose latents single frames cannot be known.
         """
+        self._refuse_others("fill in between the frames of")
         if (held := self.first.codec.stride[0]) > 1:
             raise ValueError(f"this model holds {held} frames in each of its latents and cannot fill in between single ones")
         length, count = self.first.shape[0], video.shape[2]
@@ -107,6 +113,10 @@ class System:
                     whole = torch.cat([whole, filled[:, :, 1 : (given.shape[2] - 1) * every + 1]], dim=2)
                     moment = replace(moment, video=whole)
                 yield moment
+
+    def _refuse_others(self, what: str) -> None:
+        if len(self.stages) > 1:
+            raise ValueError(f"a model of {len(self.stages)} stages cannot {what} a finished video: its first stage alone can")
 
     def _decoded(self, name: str, latent: Latent) -> Video:
         try:

@@ -26,21 +26,21 @@ SIZES: dict[str, dict[str, Any]] = {
     ),
     "small": dict(
         shape=(16, 64, 64), fps=16.0, text=128, predicts="v",
-        vae=dict(channels=8, width=32, multipliers=(1, 2, 2, 4), depth=1, norm_groups=16),
+        vae=dict(channels=8, width=16, multipliers=(1, 2, 4, 4), depth=1, norm_groups=16),
         looks=((16,), (32,), (64,)), adversary=0,
         net=dict(width=96, multipliers=(1, 2), depth=1, attention=(True, True), head_width=48, pooled_dim=128),
-        clips=dict(features=20_000, autoencoder=100_000, decoder=2_000, images=200_000, videos=20_000, between=20_000),
-        kept=20_000, batch=16, vae_batch=16, vae_rate=5e-4, rate=6e-4,
+        clips=dict(features=8_000, autoencoder=24_000, decoder=400, images=80_000, videos=8_000, between=8_000),
+        kept=4_000, batch=8, vae_batch=16, vae_rate=5e-4, rate=6e-4,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=16.0, text=256, predicts="v",
         vae=dict(channels=8, width=64, multipliers=(1, 2, 4, 4)), looks=((32, 32), (64, 64), (128, 128)), adversary=32,
-        net=dict(width=192, multipliers=(1, 2, 2), attention=(True, True, True), pooled_dim=256),
+        net=dict(width=128, multipliers=(1, 2, 2), attention=(True, True, True), pooled_dim=256),
         clips=dict(
-            features=200_000, autoencoder=2_000_000, adversary=500_000, decoder=100_000, images=10_000_000, videos=2_000_000,
-            between=1_000_000,
+            features=200_000, autoencoder=400_000, adversary=100_000, decoder=20_000, images=4_000_000, videos=1_000_000,
+            between=500_000,
         ),
-        kept=200_000, batch=256, vae_batch=128, vae_rate=5e-4, rate=4e-4,
+        kept=100_000, batch=128, vae_batch=64, vae_rate=5e-4, rate=4e-4,
     ),
     "paper": dict(
         shape=(8, 320, 512), fps=1.875, text=1024, predicts="eps",

@@ -62,13 +62,13 @@ def codec_rows(stage: Stage, preset: dict[str, Any], pools: Pools, words: list[s
     plain = Autoencoder(vae=codec, shown=shown, kl=1e-4, features=reader.net)
     judged = replace(plain, adversary=image_judge)
     steady = replace(plain, adversary=video_judge, motion=1.0, moving=list(codec.temporal_parameters()))
-    images, videos = Mix(images=pools.images, batch=batch, seed=seed), Mix(video=pools.video, batch=batch, seed=seed)
+    images, videos = Mix(images=pools.images, batch=batch, seed=seed), Mix(video=pools.video, batch=batch // 4, seed=seed)
     rate = dict(learning_rate=preset["vae_rate"])
     return {
         "features": (batch, dict(target=reader, data=images, prompts=(), **rate)),
         "autoencoder": (batch, dict(target=plain, data=images, **rate)),
         "adversary": (batch, dict(target=judged, data=images, **rate)),
-        "decoder": (batch, dict(target=steady, data=videos, **rate)),
+        "decoder": (batch // 4, dict(target=steady, data=videos, **rate)),
     }
 
 
@@ -83,12 +83,12 @@ def network_rows(
     frames, height, width = first.shape
     batch, rate = preset["batch"], dict(learning_rate=preset["rate"])
 
-    def latents(source: Source, kind: str, fps: float) -> Latents:
+    def latents(source: Source, kind: str, fps: float, times: int = 1) -> Latents:
         assert isinstance(first.codec, FrameVAE)
-        about = f"{data} {kind} {fps:g}"
-        return Latents(source=source, count=preset["kept"], encode=first.codec.encode, codec=first.codec, about=about)
+        about, count = f"{data} {kind} {fps:g}", times * preset["kept"]
+        return Latents(source=source, count=count, encode=first.codec.encode, codec=first.codec, about=about)
 
-    stills = Mix(images=latents(pools.images, "images", first.fps), batch=4 * batch, seed=seed)
+    stills = Mix(images=latents(pools.images, "images", first.fps, times=4), batch=4 * batch, seed=seed)
     videos = Mix(video=latents(pools.video, "videos", first.fps), batch=batch, seed=seed)
     told = first if captions else replace(first, caption_dropout=1.0)
     rows: dict[str, Row] = {
@@ -103,7 +103,9 @@ def network_rows(
             for some, stage in zip(pieces, others, strict=True)
         ]
         target = others[0] if captions else replace(others[0], caption_dropout=1.0)
-        row = dict(target=target, data=InTurn(mixes=mixes, times=[1] * len(mixes)), held_out=held_out(pieces[0], preset), prompts=())
+        row = dict(
+            target=target, data=InTurn(mixes=mixes, times=[1] * len(mixes)), held_out=held_out(pieces[0], preset), prompts=()
+        )
         rows["between"] = (batch, dict(moving=over_time(target), **row, **rate))
     return rows
 
