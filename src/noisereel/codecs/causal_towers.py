@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,14 +51,23 @@ class Tower(nn.Module):
         self.norm_out, self.conv_out = norm_out, conv_out
 
     def forward(self, x: Maps, past: Past, chunk: Chunk) -> tuple[NewMaps, Past]:
-        parts = [self.conv_in, *(self.get_submodule(name) for name in self.body)]
-        *olds, last = [None] * (len(parts) + 1) if past is None else past
+        layers = [self.conv_in, *flattened(self.get_submodule(name) for name in self.body)]
+        *olds, last = [None] * (len(layers) + 1) if past is None else past
         pasts = []
-        for part, old in zip(parts, olds, strict=True):
-            x, new = part(x, old, chunk)
+        for layer, old in zip(layers, olds, strict=True):
+            x, new = layer(x, old, chunk)
             pasts.append(new)
         x, last = self.conv_out(x, last, chunk, self.norm_out)
         return x, (*pasts, last)
+
+
+def flattened(layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """The layers of all chains in one row: the call of a level would hold its input until the level is done."""
+    for layer in layers:
+        if isinstance(layer, Chain) and layer.shortcut is None:
+            yield from flattened(layer)
+        else:
+            yield layer
 
 
 def encoder(channels: int, out_channels: int, widths: Sequence[int], halve: Sequence[str], style: Style) -> Tower:
