@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from einops import rearrange, repeat
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Generator, Tensor
 
 from noisereel import __version__, checkpoint
@@ -309,9 +309,10 @@ def seeded(generator: Generator | Sequence[Generator] | None, count: int) -> Rng
 
 
 def animated(image: Image.Image, shape: tuple[int, int, int], count: int, device: torch.device) -> Known:
-    """An image as the first frame of ``count`` videos, of which nothing else is known."""
+    """An image, cropped at its centre to the videos' shape, as the first frame of ``count`` videos."""
     frames, height, width = shape
-    pixels = np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32)
+    fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(fitted, dtype=np.float32)
     first = repeat(torch.from_numpy(pixels / 127.5 - 1).to(device), "h w c -> b c 1 h w", b=count)
     return spread(first, frames, every=1)
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from noisereel.diffusion.schedules import Schedule
 from noisereel.diffusion.targets import Predicts, clean_weight
-from noisereel.types import Level, Rng, Time, rand, randn
+from noisereel.types import Level, Rng, Time, Times, rand, randn
 
 DrawTime = Callable[[Rng], Time]  # one time for each generator
-Weight = Callable[[Level, Predicts], Time]  # what multiplies the squared error of the network's own target
+Weight = Callable[[Level, Predicts], Times]  # what multiplies the squared error of the network's own target
 Spacing = Literal["time", "trailing", "leading", "linspace", "log_snr", "flow_euler", "flow_solver"]
 
 
@@ -44,7 +44,7 @@ def logit_normal(mean: float = 0.0, std: float = 1.0) -> DrawTime:
     return draw
 
 
-def one(level: Level, predicts: Predicts) -> Time:
+def one(level: Level, predicts: Predicts) -> Times:
     """The squared error of the target as it is."""
     return torch.ones_like(level.alpha)
 
@@ -52,13 +52,13 @@ def one(level: Level, predicts: Predicts) -> Time:
 def min_snr(gamma: float = 5.0) -> Weight:
     """The clean video's error counts min(SNR, gamma), whatever is predicted (Hang et al. 2023)."""
 
-    def weight(level: Level, predicts: Predicts) -> Time:
+    def weight(level: Level, predicts: Predicts) -> Times:
         return clean_weight(level, "eps").clamp(max=gamma) / clean_weight(level, predicts)
 
     return weight
 
 
-def truncated_snr(level: Level, predicts: Predicts) -> Time:
+def truncated_snr(level: Level, predicts: Predicts) -> Times:
     """The clean video's error counts max(SNR, 1), so that it still counts where the SNR is 0 (Salimans & Ho 2022)."""
     return clean_weight(level, "eps").clamp(min=1) / clean_weight(level, predicts)
 
@@ -70,7 +70,7 @@ def like(target: Predicts, limit: float = 400.0) -> Weight:
     sigma = 0.05 for v and flow (Li & He 2025).
     """
 
-    def weight(level: Level, predicts: Predicts) -> Time:
+    def weight(level: Level, predicts: Predicts) -> Times:
         return (clean_weight(level, target) / clean_weight(level, predicts)).clamp(max=limit)
 
     return weight

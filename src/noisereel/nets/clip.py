@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from noisereel.nets.frames import Frames
-from noisereel.nets.modulation import Spans
+from noisereel.nets.fused import Spans
 from noisereel.nets.tokens import Grid
 from noisereel.nets.transformer import Segment
 from noisereel.types import Cond, Groups, Hint, Text, Video
@@ -82,7 +82,7 @@ class Part:
 
 def parts_of(groups: Groups) -> list[Part]:
     """The clips of a batch: of all samples at once if they are divided alike, with images behind a clip, else one by one."""
-    frames = Frames.of(*groups.shape, groups)
+    frames = Frames.of(groups.shape[0], groups.shape[1], groups)
     if frames.clip:
         starts = [0, *range(frames.clip, frames.count)]
         every = [range(frames.clip), *((start,) for start in starts[1:])]

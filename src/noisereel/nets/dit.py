@@ -130,6 +130,8 @@ class DiT(nn.Module):
         norm_affine: the norms have weights of their own, and there is one more before the output (CogVideoX).
     """
 
+    folder = "transformer"  # in a diffusers checkpoint
+
     def __init__(self, **config: Any) -> None:
         super().__init__()
         options = DiTConfig(**config)

@@ -45,7 +45,8 @@ def open_foreign(folder: Path, dtype: torch.dtype = torch.float32) -> Foreign:
     index = checkpoint.read_index(folder)
     name = index.get("_class_name")
     if name not in FAMILIES:
-        raise ValueError(f"{folder} holds a {name}, which cannot be opened; what can: {', '.join(FAMILIES)}")
+        what = f"holds a {name}, which" if name else "names no recipe and no pipeline, so it"
+        raise ValueError(f"{folder} {what} cannot be opened; what can: {', '.join(FAMILIES)}")
     module, function = FAMILIES[name].split(":")
     read: Callable[[Path, Mapping[str, Any], torch.dtype], Foreign] = getattr(importlib.import_module(module), function)
     return read(folder, index, dtype)

@@ -34,8 +34,12 @@ class Learner:
         self.ema = Ema(list(self.moving.values()))
 
     def clip(self, norm: float) -> Tensor:
-        """Scale the gradients down to ``norm``, if they are longer, and return their length before."""
-        return nn.utils.clip_grad_norm_(self.moving.values(), norm)
+        """Scale the gradients of each group down to ``norm``, where they are longer, and return their length before.
+
+        Group by group, because a discriminator's long gradient would take the autoencoder's away.
+        """
+        lengths = [nn.utils.clip_grad_norm_(group["params"], norm) for group in self.optimizer.param_groups]
+        return lengths[0] if len(lengths) == 1 else torch.stack(lengths).norm()
 
     def move(self, rate: float, decay: float) -> None:
         """One step at this share of the full learning rate, and one of the average, which keeps ``decay`` of itself."""
