@@ -27,7 +27,7 @@ demo:
 	echo "install      $$((installed - start)) s"; echo "generation   $$((done - installed)) s"
 
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(VENV)/development
 	$(BIN)/ruff check .
