@@ -14,7 +14,7 @@ from noisereel import checkpoint
 from noisereel.codecs.frame_vae import FrameVAE
 from noisereel.nets.temporal import Temporal
 from noisereel.nets.unet import UNet
-from noisereel.recipes.plan import Plan, rebuild
+from noisereel.recipes.plan import Plan, rebuild, reopened
 from noisereel.recipes.video_ldm import video_ldm
 from noisereel.stage import Stage
 from noisereel.system import System
@@ -334,7 +334,10 @@ def test_stable_diffusion_is_the_image_model(tmp_path):
         theirs = peer.unet(x[:, :, 0], 500.0, encoder_hidden_states=text.tokens).sample
     torch.testing.assert_close(alone[:, :, 0], theirs, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(t, before[name]) for name, t in peer.unet.state_dict().items())
-    checkpoint.save(tmp_path / "model", plan.system.parts(), {"recipe": "video_ldm", "arguments": {}})
+    call = {"recipe": "video_ldm", "arguments": {"size": "tiny", "image": str(tmp_path / "sd")}}
+    checkpoint.save(tmp_path / "model", plan.system.parts(), call)
+    found = state(reopened(tmp_path / "model"))
+    assert all(torch.equal(found[name], t) for name, t in state(plan.system).items())
     *_, last = plan.system.sample(["a red circle moves left"], generators(0, [0]))
     assert last.video.shape == (1, 3, 8, 16, 16)
 

@@ -64,7 +64,8 @@ def flops(target: Trainable, video: Video) -> int:
     a discriminator, is not counted.
     """
     if isinstance(target, Stage):
-        x = target.codec.encode(video)
+        with torch.no_grad():
+            x = target.codec.encode(video)
         hint = target.hint(video, x, generators(0, [0]))
         with FlopCounterMode(display=False) as counter:
             cond = Cond(text=target.text(["a caption of middling length, eight words"]), fps=x.new_ones(1), hint=hint)

@@ -62,7 +62,7 @@ def video_ldm(
     captions: bool = True,
     rounds: int = 0,
     guidance: float = 4.0,
-    steps: int = 32,
+    steps: int = 24,
     pixels: int = 0,
     stills: int = 0,
     clips: int = 0,

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from noisereel import checkpoint
 from noisereel.codecs.frame_vae import FrameVAE
 from noisereel.conditioning import KnownFrames, every, first
@@ -33,7 +35,7 @@ def new(preset: dict[str, Any]) -> Stage:
     net = UNet(
         channels=codec.channels, text_dim=text.dim, attention_kind="transformer", temporal_attention="none", **preset["net"]
     )
-    # The published process leaves a little signal in the noisiest video, which tells an eps network the colours of the ground.
+    # eps says nothing where no signal is left; v does, and what would be left tells the colour of a plain ground too early.
     schedule = LinearBeta(start=0.00085, end=0.012, scaled=True, zero_terminal=preset["predicts"] == "v")
     diffusion = Diffusion(schedule=schedule, predicts=preset["predicts"], draw=stratified)
     shape = (1, *preset["shape"][1:])
@@ -47,7 +49,10 @@ def opened(folder: Path) -> Stage:
         ValueError: there is no such model in the folder.
     """
     own = "recipe" in checkpoint.read_index(folder)
-    stage = (reopened(folder) if own else open_foreign(folder).system).first
+    with torch.device("cpu"):  # where weights can be read, even if what is built here will hold no numbers
+        stage = (reopened(folder) if own else open_foreign(folder).system).first
+    for part in stage.parts().values():
+        part.to(torch.get_default_device())
     if not isinstance(stage.net, UNet) or not isinstance(stage.codec, FrameVAE):
         raise ValueError(f"{folder} holds no image model: give that of a Stable Diffusion pipeline, or of recipe video_ldm")
     return stage
