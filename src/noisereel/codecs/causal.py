@@ -32,7 +32,8 @@ class Memory:
     """
 
     def __init__(self, frames: Maps) -> None:
-        self._frames: list[Maps] = [frames.clone()]
+        # A copy, lest they hold all that they are a part of; a gradient holds that anyhow.
+        self._frames: list[Maps] = [frames if torch.is_grad_enabled() else frames.clone()]
 
     def take(self) -> Maps:
         """The frames.

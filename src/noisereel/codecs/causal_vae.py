@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, get_args
 
 import torch
@@ -27,7 +28,8 @@ STEPS = ("hw", "t", "thw")
 class CausalVAE(nn.Module):
     """Video to latents and back, strictly causal in time, in the form of Wan's autoencoder (Wan Team 2025, section 4.1).
 
-    A video may be encoded and decoded piece by piece with exactly the result of the whole: ``encode_chunk`` and
+    A video may be encoded and decoded piece by piece with exactly the result of the whole (in fp32; in bf16 an image by
+    itself may differ from the first frame of a longer chunk by rounding): ``encode_chunk`` and
     ``decode_chunk`` take what is remembered of the frames before and return it anew; ``encode_stream`` and ``decode_stream``
     pass it on. ``encode`` and ``decode`` do so where no gradient is wanted, so that their memory does not grow with the
     number of frames.
@@ -84,10 +86,11 @@ class CausalVAE(nn.Module):
         if sorted("".join(double)) != sorted("".join(halve)):
             raise ValueError(f"double={tuple(double)} does not undo halve={tuple(halve)}: each must have as many t and hw")
         _check_choices(resample, pad)
-        self.config: dict[str, Any] = dict(widths=tuple(widths), halve=tuple(halve), latent_channels=latent_channels)
-        self.config |= dict(decoder_widths=tuple(decoder_widths), double=tuple(double), patch=patch)
-        self.config |= dict(blocks=blocks, attention=attention, resample=resample, norm_groups=norm_groups, pad=pad)
-        self.config |= dict(quant=quant, chunk=chunk)
+        self.config: dict[str, Any] = dict(
+            widths=tuple(widths), halve=tuple(halve), decoder_widths=tuple(decoder_widths), double=tuple(double),
+            latent_channels=latent_channels, patch=patch, blocks=blocks, attention=attention, resample=resample,
+            norm_groups=norm_groups, pad=pad, quant=quant, chunk=chunk,
+        )  # fmt: skip
         self.channels, self.patch, self.chunk = latent_channels, patch, chunk
         space = patch * 2 ** sum("hw" in step for step in halve)
         self.stride = (2 ** sum("t" in step for step in halve), space, space)
@@ -132,18 +135,10 @@ class CausalVAE(nn.Module):
 
     def decode_raw(self, latent: Latent) -> Video:
         """Pixels of latents as ``posterior`` gives them."""
-        sizes = self._sizes(latent.shape[2])
-        videos = self._videos(latent.split(sizes, dim=2))
+        videos = self._videos(latent.split(self._sizes(latent.shape[2]), dim=2))
         if torch.is_grad_enabled():
             return torch.cat(list(videos), dim=2)
-        start, whole = 0, latent.new_empty(())
-        for video in videos:  # not ``cat``, which would hold everything twice
-            if start == 0:
-                frames = 1 + (latent.shape[2] - 1) * self.stride[0]
-                whole = video.new_empty(*video.shape[:2], frames, *video.shape[3:])
-            whole[:, :, start : start + video.shape[2]] = video
-            start += video.shape[2]
-        return whole
+        return _filled(videos, 1 + (latent.shape[2] - 1) * self.stride[0])
 
     def encode_chunk(self, video: Video, past: Past) -> tuple[Moments, Moments, Past]:
         """Mean and log-variance for the next frames, unscaled, and what to remember.
@@ -162,7 +157,8 @@ class CausalVAE(nn.Module):
     def decode_chunk(self, latent: Latent, past: Past) -> tuple[Video, Past]:
         """The next frames, from unscaled latents, and what to remember.
 
-        ``past`` is None for the first, then what the call before returned; it is used up."""
+        ``past`` is None for the first, then what the call before returned; it is used up.
+        """
         z = self.post_quant(latent.to(self.mean.dtype))
         x, past = self.decoder(z, past, Chunk(first=past is None, latent=z))
         video = rearrange(x, "b (c q p) t h w -> b c t (h p) (w q)", p=self.patch, q=self.patch)
@@ -201,6 +197,17 @@ class CausalVAE(nn.Module):
 
     def _unscaled(self, latent: Latent) -> Latent:
         return latent * _channels(self.std) + _channels(self.mean)
+
+
+def _filled(videos: Iterator[Frames], frames: int) -> Video:
+    """One after the other, each let go when it has its place; ``cat`` would hold everything twice."""
+    video = next(videos)
+    whole = video.new_empty(*video.shape[:2], frames, *video.shape[3:])
+    end = 0
+    for part in chain([video], videos):
+        start, end = end, end + part.shape[2]
+        whole[:, :, start:end] = part
+    return whole
 
 
 def _check_levels(name: str, widths: Sequence[int], steps_name: str, steps: Sequence[str], norm_groups: int) -> None:
