@@ -256,6 +256,13 @@ def test_videos_need_no_captions():
         assert (len(set(losses)) == 1) == same
 
 
+def test_data_without_any_caption_will_do(monkeypatch):
+    monkeypatch.setattr(Pools, "captions", lambda pools, number: [])
+    first, *others = tiny(captions=False).phases()
+    assert [first.name, *(phase.name for phase in others)] == PHASES[1:-1]
+    assert first.target.features is None
+
+
 def test_videos_come_in_latents_at_each_frame_rate():
     phases = {phase.name: phase for phase in tiny(rounds=2).phases()}
     assert all(phases[name].data(0).encoded for name in ("images", "videos", "between"))

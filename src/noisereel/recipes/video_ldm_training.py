@@ -51,21 +51,21 @@ def phases(system: System, preset: dict[str, Any], data: str, captions: bool, se
 def codec_rows(stage: Stage, preset: dict[str, Any], pools: Pools, words: list[str], seed: int) -> dict[str, Row]:
     """What is trained of the autoencoder: all of it on images, later before a judge; on videos how its decoder mixes frames.
 
-    What reconstructions are compared by is a network that has learned to name the words of captions.
+    Reconstructions are compared by a network that has learned to name the words of captions, where there are any.
     """
     codec, batch = stage.codec, preset["vae_batch"]
     assert isinstance(codec, FrameVAE)
     with initialised(seed):
-        reader = WordReader.of(FeatureNet(stages=preset["looks"]), words)
+        reader = WordReader.of(FeatureNet(stages=preset["looks"]), words) if words else None
         image_judge, video_judge = (judge(preset["adversary"]) for _ in range(2))
     shown = Mix(video=pools.held_out, batch=8)(0).video
-    plain = Autoencoder(vae=codec, shown=shown, kl=1e-4, features=reader.net)
+    plain = Autoencoder(vae=codec, shown=shown, kl=1e-4, features=reader.net if reader else None)
     judged = replace(plain, adversary=image_judge)
     steady = replace(plain, adversary=video_judge, motion=1.0, moving=list(codec.temporal_parameters()))
     images, videos = Mix(images=pools.images, batch=batch, seed=seed), Mix(video=pools.video, batch=batch // 4, seed=seed)
     rate = dict(learning_rate=preset["vae_rate"])
-    return {
-        "features": (batch, dict(target=reader, data=images, prompts=(), **rate)),
+    features: dict[str, Row] = {"features": (batch, dict(target=reader, data=images, prompts=(), **rate))}
+    return (features if reader else {}) | {
         "autoencoder": (batch, dict(target=plain, data=images, **rate)),
         "adversary": (batch, dict(target=judged, data=images, **rate)),
         "decoder": (batch // 4, dict(target=steady, data=videos, **rate)),
