@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--scale", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1, help="show every N-th frame")
     options = parser.parse_args()
     pipe = TextToVideo.from_pretrained(options.model)
     stage = pipe.system.last
@@ -51,7 +52,7 @@ def main() -> None:
     *_, last = pipe.system.sample(prompts, generators(0, range(options.count)))
     assert last.video is not None
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet(last.video, prompts, options.scale).save(options.out)
+    sheet(last.video[:, :, :: options.every], prompts, options.scale).save(options.out)
 
 
 if __name__ == "__main__":

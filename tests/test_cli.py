@@ -525,11 +525,18 @@ def test_a_dry_run_counts_without_training(go: Callable, tiny: TextToVideo) -> N
 def test_a_dry_run_needs_no_latents_and_counts_an_autoencoder(go: Callable) -> None:
     phases = go("train", "sora", "--size", "tiny", "--dry-run")["phases"]
     assert [(phase["phase"], phase["shape"]) for phase in phases] == [
-        ("autoencoder", [3, 9, 16, 16]), ("images", [3, 1, 16, 16]), ("joint", [3, 9, 16, 16])
+        ("autoencoder", [3, 5, 16, 16]), ("images", [3, 1, 16, 16]), ("joint", [3, 9, 16, 16])
     ]  # fmt: skip
     assert all(phase["gigaflops per clip"] > 0 for phase in phases)
     assert phases[0]["parameters trained"] == phases[1]["parameters vae"]
     assert not list(Path().iterdir())
+
+
+@pytest.mark.usefixtures("few_words")
+def test_kinds_that_take_turns_are_overfitted_too(go: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NOISEREEL_CACHE", str(tmp_path / "cache"))
+    run = ("train", "sora", "--size", "tiny", "--out", "run", "--pixels", 16, "--stills", 32, "--clips", 8, "--overfit", 1)
+    assert go(*run)["finished"]
 
 
 @pytest.mark.usefixtures("few_words")

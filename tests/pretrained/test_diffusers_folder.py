@@ -75,7 +75,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: edit(folder / "model_index.json", _class_name="HunyuanVideoPipeline"),
         "holds a HunyuanVideoPipeline, which cannot be opened; what can: .*CogVideoXPipeline",
     ),
-    "no family": (lambda folder: edit(folder / "model_index.json", _class_name=None), "holds a None"),
+    "no family": (lambda folder: edit(folder / "model_index.json", _class_name=None), "names no recipe and no pipeline"),
     "no index": (lambda folder: (folder / "model_index.json").unlink(), "model_index.json is missing"),
     "another network": (
         lambda folder: edit(folder / "unet" / "config.json", _class_name="UNet1DModel"),

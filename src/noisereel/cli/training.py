@@ -17,7 +17,7 @@ from noisereel import checkpoint
 from noisereel.cli.card import model_card
 from noisereel.cli.device import computes_in_bf16, pick
 from noisereel.cli.progress import progress
-from noisereel.data.mix import Mix, limited
+from noisereel.data.mix import InTurn, Mix, limited
 from noisereel.pipeline import TextToVideo, locate
 from noisereel.recipes.plan import rebuild
 from noisereel.trainer import Phase, Trainer
@@ -118,10 +118,17 @@ def overfitted(phase: Phase, clips: int) -> Phase:
     Raises:
         ValueError: its data is of a kind that cannot be cut short.
     """
-    if not isinstance(phase.data, Mix):
+
+    def short(mix: Mix) -> Mix:
+        video, images = (source and limited(source, clips) for source in (mix.video, mix.images))
+        return replace(mix, video=video, images=images)
+
+    data = phase.data
+    if isinstance(data, InTurn):
+        return replace(phase, data=replace(data, mixes=[short(mix) for mix in data.mixes]))
+    if not isinstance(data, Mix):
         raise ValueError(f"phase {phase.name} has data of its own making: --overfit cannot cut it short")
-    video, images = (source and limited(source, clips) for source in (phase.data.video, phase.data.images))
-    return replace(phase, data=replace(phase.data, video=video, images=images))
+    return replace(phase, data=short(data))
 
 
 def learned(trainer: Trainer) -> dict[str, Any]:
