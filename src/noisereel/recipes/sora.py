@@ -62,7 +62,7 @@ def sora(
     size: Size = "small",
     data: str = "shapes-small",
     vae: str = "",
-    guidance: float = 4.0,
+    guidance: float = 3.0,
     steps: int = 24,
     pixels: int = 0,
     stills: int = 0,
