@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from noisereel.codecs.causal import Chunk
 from noisereel.codecs.causal_vae import CausalVAE
+from noisereel.codecs.chunk_norm import ChunkNorm
 from noisereel.codecs.pixel_norm import PixelNorm
 from noisereel.types import Codec
 
@@ -180,6 +181,15 @@ def test_a_norm_over_chunks_is_the_same_with_and_without_a_gradient() -> None:
     with torch.no_grad():
         torch.testing.assert_close(net.posterior(video)[0], mean, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(net.decode_raw(mean), decoded, rtol=1e-4, atol=1e-4)
+
+
+def test_a_norm_over_chunks_keeps_its_digits_over_many_pixels() -> None:
+    norm = ChunkNorm(2, 0, 8)
+    x = (torch.randn(1, 8, 9, 128, 128) * 0.5 + 3).to(memory_format=torch.channels_last_3d)
+    exact = F.group_norm(x.double(), 2, eps=norm.eps)
+    with torch.no_grad():
+        found = norm(x, Chunk(first=True), silu=False)
+    assert (found - exact).abs().max() < 1e-5 * exact.abs().max()
 
 
 def test_the_configuration_builds_the_same_network() -> None:

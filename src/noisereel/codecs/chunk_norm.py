@@ -56,11 +56,17 @@ def _statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
 
 
 def _fast_statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
-    """The same by a routine without a gradient, that reads channels-last memory twenty times as fast on a CPU."""
+    """The same by a routine without a gradient, that reads channels-last memory twenty times as fast on a CPU.
+
+    It adds up one number after the other, which loses digits over many: so each column of pixels is added up by itself.
+    """
     found = []
     for sample in x:
-        rows, blank = rearrange(sample, "c t h w -> (t h w) c"), x.new_zeros(x.shape[1], dtype=torch.float32)
-        found.append(torch.batch_norm_update_stats(rows, blank, blank.clone(), 0.0))  # fp32 blanks for an fp32 result
+        columns = rearrange(sample, "c t h w -> (t h) (w c)")
+        blank = columns.new_zeros(columns.shape[1], dtype=torch.float32)  # in fp32, for a result in fp32
+        mean, variance = torch.batch_norm_update_stats(columns, blank, blank.clone(), 0.0)
+        mean, variance = (rearrange(values, "(w c) -> w c", c=len(sample)) for values in (mean, variance))
+        found.append((mean.mean(0), variance.mean(0) + mean.var(0, correction=0)))
     means, variances = zip(*found, strict=True)
     return torch.stack(means), torch.stack(variances)
 
