@@ -17,16 +17,14 @@ from torch import Generator, Tensor
 from noisereel import __version__, checkpoint
 from noisereel.diffusion.guidance import cfg
 from noisereel.pretrained.families import Foreign, open_foreign, write_foreign
+from noisereel.pretrained.places import locate as locate
+from noisereel.pretrained.places import shipped as shipped
 from noisereel.recipes.plan import complete, rebuild
 from noisereel.system import System, spread
 from noisereel.types import Known, Rng, Video
 
 Layout = Literal["noisereel", "diffusers"]
 OutputType = Literal["pil", "np", "pt", "latent"]
-# Of a repository on the hub: weights lie in the folders of parts; beside them may be whole copies in other forms.
-WANTED = ["*.json", "*/*.safetensors", "*.md", "*.txt", "*.model"]
-UNWANTED = ["*.fp16*", "*.bf16*", "*.non_ema*"]
-WEIGHTS = (Path(__file__).parent / "weights", Path(__file__).parents[2] / "weights")  # in the wheel, in a checkout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,7 @@ class TextToVideo:
             call = {"recipe": index["_class_name"], "arguments": {"guidance": foreign.guidance}}
             return cls(system=foreign.system, call=call, foreign=foreign, **facts)
         call = complete({"recipe": index["recipe"], "arguments": index.get("arguments", {})})
-        plan = rebuild(call)
+        plan = rebuild(call, folder)
         checkpoint.load(folder, plan.system.parts())
         for part in plan.system.parts().values():
             part.eval().requires_grad_(False).to(torch_dtype)
@@ -234,35 +232,6 @@ class TextToVideo:
         """Words the model saw in training; empty for a text encoder that came trained."""
         encoder = self.system.first.text
         return sorted(encoder.vocabulary.words) if hasattr(encoder, "vocabulary") else []
-
-
-def shipped() -> list[str]:
-    """The names of the models that came with the package."""
-    return sorted({index.parent.name for weights in WEIGHTS for index in weights.glob("*/model_index.json")})
-
-
-def locate(name: str | Path) -> Path:
-    """The folder of a checkpoint: a path, a shipped model, or a download from the hub.
-
-    Raises:
-        ValueError: nothing of that name; names the shipped models.
-    """
-    if name and Path(name).is_dir():  # an empty name is no name for the present folder
-        return Path(name)
-    for weights in WEIGHTS:
-        if (weights / str(name) / "model_index.json").exists():
-            return weights / str(name)
-    problem = (
-        f"no model at {str(name)!r}: it is not a folder, nor a shipped model ({', '.join(shipped()) or 'there are none here'})"
-    )
-    if not isinstance(name, str) or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(problem)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED))
-    except Exception as error:  # the hub's client raises a dozen kinds, offline and online
-        raise ValueError(f"{problem}, and the hub did not give it ({type(error).__name__})") from error
 
 
 def repeated(prompt: str | Sequence[str], copies: int) -> list[str]:

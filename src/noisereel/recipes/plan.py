@@ -17,6 +17,7 @@ from noisereel.system import System
 from noisereel.trainer import Phase
 
 RECIPES = {name: f"noisereel.recipes.{name}" for name in ("vdm", "video_ldm", "sora")}
+CARRIED = ("text",)  # arguments that name another model, of which something is taken and kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +47,17 @@ def initialised(seed: int) -> Iterator[None]:
         yield
 
 
-def rebuild(call: dict[str, Any]) -> Plan:
+def rebuild(call: dict[str, Any], folder: Path | None = None) -> Plan:
     """The plan of a stored recipe call, ``{"recipe": name, "arguments": {...}}``.
+
+    A checkpoint carries what its model took from another, so that it is rebuilt from its own ``folder`` alone.
 
     Raises:
         ValueError: an unknown recipe, an argument it does not take, or one of the wrong kind.
     """
     arguments = complete(call)["arguments"]
+    if folder is not None:
+        arguments |= {name: str(folder) for name in CARRIED if arguments.get(name)}
     try:
         return recipe(call["recipe"])(**arguments)
     except TypeError as error:
@@ -66,7 +71,7 @@ def reopened(folder: Path) -> System:
         ValueError: as ``rebuild``; or weights that do not fit.
     """
     index = checkpoint.read_index(folder)
-    system = rebuild({"recipe": index["recipe"], "arguments": index.get("arguments", {})}).system
+    system = rebuild({"recipe": index["recipe"], "arguments": index.get("arguments", {})}, folder).system
     checkpoint.load(folder, system.parts())
     return system
 

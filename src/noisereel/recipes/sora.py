@@ -18,6 +18,7 @@ from noisereel.diffusion.schedules import LinearBeta, Rectified, snr_shift
 from noisereel.diffusion.times import logit_normal, stratified
 from noisereel.nets.dit import DiT
 from noisereel.recipes.plan import Plan, initialised, paced
+from noisereel.recipes.words import learn_words
 from noisereel.stage import Stage
 from noisereel.system import System
 from noisereel.text.small import SmallTextEncoder
@@ -122,9 +123,8 @@ def phases(stage: Stage, preset: dict[str, Any], data: str, vae: str, seed: int)
     """The autoencoder, unless there is one; the transformer on images; then on videos of all sizes and images in turn."""
     sizes = {shape: Pools.open(data, shape=shape, fps=stage.fps) for shape in (stage.shape, *preset["others"])}
     pools = sizes[stage.shape]
-    assert isinstance(stage.text, SmallTextEncoder)
     assert isinstance(stage.codec, CausalVAE)
-    stage.text.learn_words(pools.captions(1500))
+    learn_words(stage.text, lambda: pools.captions(1500))
     held_out, prompts = Mix(video=pools.held_out, batch=32)(0), pools.prompts(8)
     common: dict[str, Any] = dict(held_out=held_out, prompts=prompts, decay="cosine")
 

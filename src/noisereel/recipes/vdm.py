@@ -13,9 +13,9 @@ from noisereel.diffusion.schedules import Cosine
 from noisereel.diffusion.times import stratified
 from noisereel.nets.unet import UNet
 from noisereel.recipes.plan import Plan, initialised, paced
+from noisereel.recipes.words import learn_words, text_encoder
 from noisereel.stage import Stage
 from noisereel.system import System
-from noisereel.text.small import SmallTextEncoder
 from noisereel.trainer import Phase
 from noisereel.worlds.pools import Pools
 
@@ -49,6 +49,7 @@ SIZES: dict[str, dict[str, Any]] = {
 def vdm(
     size: Size = "small",
     data: str = "shapes-small",
+    text: str = "",
     images: int = 4,
     guidance: float = 2.0,
     steps: int = 32,
@@ -65,6 +66,7 @@ def vdm(
         size: tiny (seconds, for tests), small (an hour of a CPU core that computes in bf16), base (an accelerator), or paper
             (as published).
         data: what to train on, see ``noisereel.worlds.pools``.
+        text: the name or folder of a trained model whose text encoder to take, frozen, instead of learning one.
         images: images appended to each clip as extra frames; VDM tries 0, 4 and 8.
         guidance: classifier-free guidance scale in sampling; 1 is none.
         steps: sampling steps.
@@ -83,13 +85,13 @@ def vdm(
     network = dict(temporal_attention="rotary") | preset["net"] | (dict(width=width) if width else {})
     codec = Pixels(patch=preset["patch"])
     with initialised(seed):
-        text = SmallTextEncoder(dim=preset["text"])
-        net = UNet(channels=codec.channels, pooled_dim=text.pooled_dim, **network)
+        encoder = text_encoder(text, preset["text"])
+        net = UNet(channels=codec.channels, pooled_dim=encoder.pooled_dim, **network)
     stage = Stage(
         net=net,
         diffusion=diffusion(preset["predicts"], preset["shift"]),
         codec=codec,
-        text=text,
+        text=encoder,
         shape=preset["shape"],
         fps=preset["fps"],
         guide=cfg(guidance),
@@ -103,8 +105,7 @@ def vdm(
 def phases(stage: Stage, preset: dict[str, Any], data: str, images: int, seed: int) -> list[Phase]:
     """Images alone, where the size begins with them; then videos, with images appended."""
     pools = Pools.open(data, shape=stage.shape, fps=stage.fps)
-    assert isinstance(stage.text, SmallTextEncoder)
-    stage.text.learn_words(pools.captions(1500))
+    learn_words(stage.text, lambda: pools.captions(1500))
     common: dict[str, Any] = dict(
         target=stage,
         held_out=Mix(video=pools.held_out, batch=64)(0),

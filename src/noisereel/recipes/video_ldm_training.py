@@ -18,9 +18,9 @@ from noisereel.data.clips import Source
 from noisereel.data.latents import Latents
 from noisereel.data.mix import InTurn, Mix
 from noisereel.recipes.plan import initialised, paced
+from noisereel.recipes.words import learn_words
 from noisereel.stage import Stage
 from noisereel.system import System
-from noisereel.text.small import SmallTextEncoder
 from noisereel.trainer import Phase
 from noisereel.types import Batch
 from noisereel.worlds.pools import Pools
@@ -34,9 +34,8 @@ def phases(system: System, preset: dict[str, Any], data: str, captions: bool, se
     A phase of no length is left out: an image model that was taken over is not trained again.
     """
     pools = Pools.open(data, shape=system.first.shape, fps=system.first.fps)
-    words, text = pools.captions(1500), system.first.text
-    if isinstance(text, SmallTextEncoder) and not text.vocabulary.words:
-        text.learn_words(words)
+    words = pools.captions(1500)
+    learn_words(system.first.text, lambda: words)
     common: dict[str, Any] = dict(held_out=held_out(pools, preset), prompts=pools.prompts(8), decay="cosine")
     rows = {
         **codec_rows(system.first, preset, pools, words, seed),
