@@ -39,4 +39,4 @@ def tiny(tiny_folder: Path) -> TextToVideo:
 def few_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """The vocabulary from few captions: thousands take seconds to render."""
     captions = Pools.captions
-    monkeypatch.setattr(Pools, "captions", lambda pools, number: captions(pools, 32))
+    monkeypatch.setattr(Pools, "captions", lambda pools, number, **which: captions(pools, 32, **which))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from noisereel.codecs.pixels import Pixels
-from noisereel.conditioning import KnownFrames, LowRes, drop_captions, every, first, resize
+from noisereel.conditioning import KnownFrames, LowRes, drop_captions, either, every, first, resize
 from noisereel.diffusion.schedules import Rectified
 from noisereel.types import Rng, Video, generators
 
@@ -169,3 +169,18 @@ def test_clips_of_one_sample_have_coins_of_their_own() -> None:
     groups = torch.tensor([[0, 1, 2, 3]])
     outcomes = {tuple(drop_captions(list("abcd"), groups, 0.5, generators(seed, [0]))) for seed in range(200)}
     assert len(outcomes) == 16
+
+
+def test_of_several_spacings_each_sample_draws_its_own() -> None:
+    known = every(2, 3, 5)(16, rng(*range(60)))
+    patterns = {tuple(row.nonzero().flatten().tolist()) for row in known}
+    assert patterns == {tuple(range(0, 16, stride)) for stride in (2, 3, 5)}
+    assert torch.equal(every(5)(16, rng(0, 1)), (torch.arange(16) % 5 == 0).expand(2, -1))
+
+
+def test_each_sample_draws_one_way_of_being_given_frames() -> None:
+    known = either(every(5), first(1))(6, rng(*range(60)))
+    assert {tuple(row.nonzero().flatten().tolist()) for row in known} == {(0, 5), (0,)}
+    assert 15 < int(known[:, 5].sum()) < 45
+    alone = torch.cat([either(every(5), first(1))(6, rng(index)) for index in range(60)])
+    assert torch.equal(alone, known)

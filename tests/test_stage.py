@@ -14,7 +14,7 @@ from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.samplers import ancestral, ddim
 from noisereel.diffusion.schedules import Cosine
 from noisereel.stage import VALIDATION_TIMES, Stage
-from noisereel.types import Batch, Cond, Known, Rng, Text, Time, Video, generators
+from noisereel.types import Batch, Cond, Known, Rng, Text, Time, Video, generators, randn
 
 SHAPE = (4, 8, 8)
 
@@ -339,3 +339,60 @@ def test_latents_are_padded_to_whole_patches_in_time() -> None:
         x = sampled(replace(model, prefixes=prefixes), ["word"], [0], shape=(9, 8, 8), known=known)
         assert (x[:, :, 1] == 0.5).all()
         assert (x[:, :, 0] != 0.5).any()
+
+
+class Drawn(Lengths):
+    """A clip reader: of a clip the mean of its first frame; of a prompt its length plus something drawn."""
+
+    def from_clips(self, video: Video, groups: Tensor | None, rng: Rng) -> Text:
+        return self._text(video[:, :, 0].mean((1, 2, 3))[:, None])
+
+    def from_prompts(self, prompts: Sequence[str | None], rng: Rng) -> Text:
+        return self._text(super().__call__(prompts).pooled + randn(rng, 1))
+
+    def _text(self, pooled: Tensor) -> Text:
+        return Text(tokens=pooled[:, None], mask=torch.ones(len(pooled), 1, dtype=torch.bool), pooled=pooled)
+
+
+def test_a_clip_reader_is_told_of_the_clip_in_training_and_of_the_prompt_in_sampling() -> None:
+    model = stage(caption_length, text=Drawn(), caption_dropout=0.0)
+    clips = video(3)
+    for captions in (["word"] * 3, [None] * 3):
+        model.loss(batch(clips, captions=captions), rng(0, 1, 2))
+        _, _, cond = model.net.asked[-1]
+        assert torch.equal(cond.text.pooled[:, 0], clips[:, :, 0].mean((1, 2, 3)))
+    drawn = randn(rng(0, 1), 1)
+    last = sampled(model, ["one", "three"], [0, 1])
+    assert torch.allclose(last.mean((1, 2, 3, 4)), torch.tensor([0.3, 0.5]) + drawn[:, 0], atol=1e-5)
+    assert torch.equal(sampled(model, ["three"], [1]), last[1:])
+
+
+def test_what_a_clip_reader_says_is_forgotten_as_captions_are() -> None:
+    model = stage(caption_length, text=Drawn(), caption_dropout=0.5)
+    count = 64
+    model.loss(batch(video(count), captions=[None] * count), rng(*range(count)))
+    told = model.net.asked[-1][2].text
+    forgotten = ~told.mask[:, 0]
+    assert 16 < int(forgotten.sum()) < 48
+    assert torch.equal(told.pooled[:, 0] == 0, forgotten)
+
+
+def test_frames_sampled_apart_share_their_noise() -> None:
+    given = LowRes(size=(4, 16, 16), space=2, sample_noise=0.3)
+    model = stage(lambda x, t, cond: 0.5 * torch.tanh(x) + 0.5 * cond.hint.channels, shape=(4, 16, 16), given=given, apart=True)
+    model = replace(model, sampler=ancestral(gamma=0.3))
+    before = video(2)[:, :, :1].expand(-1, -1, 4, -1, -1).clone()
+    *_, apart = model.sample(["one", "two"], before, rng(0, 1))
+    assert apart.x.shape == (2, 3, 4, 16, 16)
+    assert torch.equal(apart.x, apart.x[:, :, :1].expand_as(apart.x))
+    assert not torch.allclose(apart.x[0], apart.x[1])
+    *_, together = replace(model, apart=False).sample(["one", "two"], before, rng(0, 1))
+    assert not torch.allclose(together.x[:, :, 0], together.x[:, :, 1], atol=0.1)
+    # A frame's result is its own: another frame beside it changes nothing.
+    before[:, :, 2] = 0
+    *_, other = model.sample(["one", "two"], before, rng(0, 1))
+    same = torch.tensor([True, True, False, True])
+    assert torch.equal(other.x[:, :, same], apart.x[:, :, same])
+    assert not torch.allclose(other.x[:, :, 2], apart.x[:, :, 2])
+    *_, second = model.sample(["two"], before[1:], rng(1))
+    assert torch.equal(second.x[0], other.x[1])

@@ -16,7 +16,7 @@ from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.schedules import Cosine
 from noisereel.stage import Stage
 from noisereel.system import DecodingError, System
-from noisereel.types import Cond, Latent, Rng, Text, Time, Video, generators
+from noisereel.types import Cond, Latent, Rng, Text, Time, Video, generators, randn
 
 SHAPE = (4, 8, 8)
 SQUEEZED = (9, 8, 8)
@@ -273,3 +273,23 @@ def test_what_is_not_finite_is_refused_before_decoding() -> None:
     broken = replace(stage(lambda x, cond: x * torch.nan), codec=Stubborn())
     with pytest.raises(ValueError, match="not finite"):
         list(System(stages={"base": broken}).sample(["abc"], rng(0)))
+
+
+def test_stages_that_share_a_text_encoder_are_told_the_same() -> None:
+    class Draws(Lengths):
+        def from_clips(self, video: Video, groups: Tensor | None, rng: Rng) -> Text:
+            raise AssertionError("there is no clip in sampling")
+
+        def from_prompts(self, prompts: list[str | None], rng: Rng) -> Text:
+            text = self(prompts)
+            return replace(text, pooled=text.pooled + 0.2 * randn(rng, 1))
+
+    shared = Draws()
+    given = LowRes(size=LARGE, time=2, space=2)
+    small, large = stage(caption_length), stage(caption_length, LARGE, given)
+    system = System(stages={"base": replace(small, text=shared), "super": replace(large, text=shared)})
+    first, last = [moment.video for moment in system.sample(["abc", "a"], rng(0, 1)) if moment.video is not None]
+    assert torch.allclose(first.mean((1, 2, 3, 4)), last.mean((1, 2, 3, 4)), atol=1e-5)
+    apart = System(stages={"base": replace(small, text=Draws()), "super": replace(large, text=Draws())})
+    first, last = [moment.video for moment in apart.sample(["abc", "a"], rng(0, 1)) if moment.video is not None]
+    assert not torch.allclose(first.mean((1, 2, 3, 4)), last.mean((1, 2, 3, 4)), atol=1e-2)

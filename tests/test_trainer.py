@@ -480,3 +480,19 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     for _ in Trainer(killable(), sys.argv[1], seed=7, checkpoint_seconds=0.02).run():
         pass
+
+
+def test_a_phase_begins_once_and_before_the_average_is_made(tmp_path: Path) -> None:
+    target, begun = Toy(), []
+
+    def begin() -> None:
+        begun.append(True)
+        with torch.no_grad():
+            target.net.out.bias.fill_(7.0)
+
+    asked = phase(target, begin=begin, ema=0)
+    trainer = Trainer(asked, tmp_path)
+    assert torch.equal(trainer.learner.ema.average[-1 - 2], target.net.out.bias)
+    next(iter(trainer.run()))
+    Trainer(asked, tmp_path)
+    assert begun == [True]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -111,9 +111,9 @@ class KnownFrames:
         return Hint(channels=torch.cat([seen.channels * mask, mask], dim=1), noise=seen.noise)
 
 
-def every(stride: int) -> Which:
-    """Every ``stride``-th frame is known, from the first on: interpolation."""
-    return lambda frames, rng: (torch.arange(frames) % stride == 0).expand(len(rng), frames)
+def every(*strides: int) -> Which:
+    """Every so-many-th frame is known, from the first on: interpolation. Of several strides each sample draws its own."""
+    return lambda frames, rng: torch.arange(frames) % _drawn(strides, rng)[:, None] == 0
 
 
 def first(*counts: int) -> Which:
@@ -122,11 +122,23 @@ def first(*counts: int) -> Which:
     Of several counts each sample draws its own; 0 may be one of them, that nothing is known.
     """
 
+    return lambda frames, rng: torch.arange(frames) < _drawn(counts, rng)[:, None]
+
+
+def either(*kinds: Which) -> Which:
+    """Each sample draws one of several ways for frames to be known."""
+
     def which(frames: int, rng: Rng) -> Bool[Tensor, "b t"]:
-        drawn = (rand(rng) * len(counts)).long() if len(counts) > 1 else torch.zeros(len(rng), dtype=torch.long)
-        return torch.arange(frames) < torch.tensor(counts)[drawn][:, None]
+        drawn = _drawn(range(len(kinds)), rng)
+        return torch.stack([kind(frames, rng) for kind in kinds])[drawn, torch.arange(len(rng))]
 
     return which
+
+
+def _drawn(numbers: Sequence[int], rng: Rng) -> Int[Tensor, "b"]:
+    """One of the numbers for each sample; a single one takes no randomness."""
+    drawn = (rand(rng) * len(numbers)).long() if len(numbers) > 1 else torch.zeros(len(rng), dtype=torch.long)
+    return torch.tensor(numbers)[drawn]
 
 
 def some_first(frames: int, groups: Groups | None, rate: float, rng: Rng) -> Bool[Tensor, "b t"]:

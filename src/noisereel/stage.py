@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from noisereel.codecs.clips import encode_clips
 from noisereel.conditioning import KnownFrames, drop_captions, some_first
@@ -20,6 +21,7 @@ from noisereel.diffusion.times import MakeLadder, ladder
 from noisereel.types import (
     Backbone,
     Batch,
+    ClipReader,
     Codec,
     Cond,
     Denoiser,
@@ -31,6 +33,7 @@ from noisereel.types import (
     Loss,
     Rng,
     Step,
+    Text,
     TextEncoder,
     Video,
     randn,
@@ -60,6 +63,7 @@ class Stage:
     steps: int = 64
     caption_dropout: float = 0.1
     prefixes: float = 0.0  # how often training shows the first latent frames of a clip clean; if ever, sampling holds them so
+    apart: bool = False  # each frame is sampled as an image, all of a video from the same noise (Make-A-Video, section 3.2.3)
     reconstruction: float = 2.0  # else the weight of reconstruction guidance where frames are known
 
     def __post_init__(self) -> None:
@@ -97,6 +101,7 @@ class Stage:
         shape: tuple[int, int, int] | None = None,
         noise: Latent | None = None,
         known: Known | None = None,
+        told: tuple[Text, Text] | None = None,
     ) -> Iterator[Step]:
         """Denoise one latent video for each prompt; the last step's ``x`` is the result, for ``decode``.
 
@@ -108,17 +113,21 @@ class Stage:
             noise: the noise to start from, in latents, instead of drawing it.
             known: frames the video must contain; the rest is made to fit (by reconstruction guidance, VDM section 3.1, unless
                 the stage was trained with ``prefixes`` or is given frames).
+            told: what ``read`` made of ``prompts`` and ``negative``, where that is known already.
 
         Raises:
             ValueError: a shape the codec cannot take, or a missing ``previous``.
         """
+        told = told or self.read(prompts, negative, rng)
+        if self.apart and previous is not None:
+            return self._sample_apart(prompts, previous, rng, told)
         if isinstance(self.given, KnownFrames) and previous is not None:
             known = self.given.spread(previous)
             frames, height, width = known.video.shape[2:]
             shape = frames, height, width
         start = self._start(shape or self.shape, noise, rng)
         hint = self._hint(previous, known, start, rng)
-        denoisers = [self._denoiser(texts, hint) for texts in (prompts, negative or [None] * len(prompts))]
+        denoisers = [self._denoiser(text, hint) for text in told]
         if known is not None and self.prefixes:
             denoisers = [hold(denoiser, *self._known(known)) for denoiser in denoisers]
         denoiser = self.guide(*denoisers)
@@ -127,6 +136,16 @@ class Stage:
             weight = self.reconstruction if hint is None else 0.0  # a network that is told what is known needs no pull
             denoiser = reconstruct(denoiser, self.diffusion.schedule, clean, held[None, None, :, None, None], weight, rng)
         return self.sampler(denoiser, start, self.rungs(self.diffusion.schedule, self.steps), rng)
+
+    @torch.no_grad()
+    def read(self, prompts: Sequence[str | None], negative: Sequence[str | None] | None, rng: Rng) -> tuple[Text, Text]:
+        """What the network is told of the prompts, and of what guidance leans away from: no caption by default."""
+        both = prompts, negative or [None] * len(prompts)
+        if isinstance(self.text, ClipReader):
+            wanted, unwanted = (self.text.from_prompts(list(texts), rng) for texts in both)
+        else:
+            wanted, unwanted = (self.text(list(texts)) for texts in both)
+        return wanted, unwanted
 
     def decode(self, latent: Latent) -> Video:
         """Pixels in [-1, 1].
@@ -197,8 +216,32 @@ class Stage:
             return encode_clips(self.codec, batch.video, batch.groups)
 
     def _condition(self, batch: Batch, x0: Latent, groups: Groups | None, dropout: float, rng: Rng) -> Cond:
-        captions = drop_captions(batch.captions, batch.groups, dropout, rng)
-        return Cond(text=self.text(captions), fps=batch.fps, groups=groups, hint=self.hint(batch.video, x0, rng))
+        text = self._told(batch, dropout, rng)
+        return Cond(text=text, fps=batch.fps, groups=groups, hint=self.hint(batch.video, x0, rng))
+
+    def _told(self, batch: Batch, dropout: float, rng: Rng) -> Text:
+        """What the network is told of each clip in training: its caption, or what the clip itself shows; or nothing."""
+        if not isinstance(self.text, ClipReader):
+            return self.text(drop_captions(batch.captions, batch.groups, dropout, rng))
+        assert not batch.encoded, "latents show a clip reader nothing"
+        kept = drop_captions([""] * len(batch.captions), batch.groups, dropout, rng)
+        return self.text.from_clips(batch.video, batch.groups, rng).without([caption is None for caption in kept])
+
+    def _sample_apart(
+        self, prompts: Sequence[str | None], previous: Video, rng: Rng, told: tuple[Text, Text]
+    ) -> Iterator[Step]:
+        """Sample frame by frame: equal frames before give equal frames, so what is made up does not flicker."""
+        frames = previous.shape[2]
+        # Generators of one seed draw the same for every frame: at the start, in each step, and for the hint.
+        seeds = [int(torch.randint(2**62, (), generator=generator)) for generator in rng]
+        same = [Generator().manual_seed(seed) for seed in seeds for _ in range(frames)]
+        stills = rearrange(previous, "b c t h w -> (b t) c 1 h w")
+        alone = replace(self, apart=False, shape=(1, *self.shape[1:]))
+        prompts = [prompt for prompt in prompts for _ in range(frames)]
+        wanted, unwanted = (text.repeated(frames) for text in told)
+        for step in alone.sample(prompts, stills, same, told=(wanted, unwanted)):
+            x, clean = (rearrange(y, "(b t) c 1 h w -> b c t h w", t=frames) for y in (step.x, step.clean))
+            yield replace(step, x=x, clean=clean)
 
     def _known(self, known: Known) -> tuple[Latent, Bool[Tensor, t]]:
         """What is known in latents: the latent frames all of whose frames are known."""
@@ -219,9 +262,9 @@ class Stage:
             raise ValueError("this stage works on the video of a stage before it, and was given none")
         return self.given.from_previous(before, rng)
 
-    def _denoiser(self, prompts: Sequence[str | None], hint: Hint | None) -> Denoiser:
-        """The network with these captions, guided towards what it is given."""
-        cond = Cond(text=self.text(list(prompts)), fps=self._rates(len(prompts)), hint=hint)
+    def _denoiser(self, text: Text, hint: Hint | None) -> Denoiser:
+        """The network that is told this, guided towards what it is given."""
+        cond = Cond(text=text, fps=self._rates(len(text.mask)), hint=hint)
         without = cond if hint is None else replace(cond, hint=replace(hint, channels=torch.zeros_like(hint.channels)))
         return self.context(*(self.diffusion.denoiser(self.net, given) for given in (cond, without)))
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from noisereel.conditioning import spread as spread
 from noisereel.stage import Stage, legal
-from noisereel.types import Latent, Rng, Step, Video
+from noisereel.types import Latent, Rng, Step, Text, Video
 
 
 class DecodingError(RuntimeError):
@@ -52,9 +52,11 @@ class System:
             DecodingError: latents that are whole could not be decoded.
         """
         begun = video is not None
+        told: dict[int, tuple[Text, Text]] = {}  # stages that share a text encoder are told the same
         for number, (name, stage) in list(enumerate(self.stages.items()))[begun:]:
-            wanted = options if number == 0 else {"negative": options.get("negative")}
-            for step in stage.sample(prompts, video, rng, **wanted):
+            if id(stage.text) not in told:
+                told[id(stage.text)] = stage.read(prompts, options.get("negative"), rng)
+            for step in stage.sample(prompts, video, rng, told=told[id(stage.text)], **(options if number == 0 else {})):
                 done = step.index == step.total - 1
                 video = self._decoded(name, step.x) if done else None
                 yield Moment(stage=name, number=number, stages=len(self.stages), step=step, video=video)

@@ -42,6 +42,7 @@ class Phase:
     held_out: Batch | Callable[[], Batch] | None = None
     prompts: tuple[str, ...] = ()  # what previews show
     moving: Sequence[nn.Parameter] | None = None  # what the optimiser moves; what the target says, when None
+    begin: Callable[[], None] | None = None  # once, before the first step: such as taking over what a phase before has learned
     learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
@@ -117,6 +118,9 @@ class Trainer:
         self.phase, self.folder, self.seed, self.precision = phase, Path(folder), seed, precision
         self.device, self.workers, self.checkpoint_seconds = torch.device(device), workers, checkpoint_seconds
         self.step = self.clips = 0
+        newest = latest(self.folder)
+        if phase.begin is not None and not newest:
+            phase.begin()
         self.parts = {name: part.to(self.device) for name, part in phase.target.parts().items()}
         self.learner = Learner(
             self.parts,
@@ -129,7 +133,6 @@ class Trainer:
         self._metrics_size = 0
         self._history = [self._settings()]
         self._stopping = False
-        newest = latest(self.folder)
         if newest:
             self._restore(newest)
         if compile:
@@ -303,7 +306,7 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """What the run was asked to do from this step on, as JSON gives it back."""
-        hidden = ("target", "data", "held_out", "moving")
+        hidden = ("target", "data", "held_out", "moving", "begin")
         phase = {f.name: getattr(self.phase, f.name) for f in fields(self.phase) if f.name not in hidden}
         return json.loads(json.dumps({"step": self.step, "seed": self.seed, "precision": self.precision, **phase}))
 

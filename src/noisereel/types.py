@@ -55,6 +55,20 @@ class Text:
     mask: Bool[Tensor, "n l"]  # True where a token is real
     pooled: Float[Tensor, "n p"]
 
+    def repeated(self, times: int) -> Text:
+        """Each row so many times, one after the other."""
+        tokens, mask, pooled = (rows.repeat_interleave(times, dim=0) for rows in (self.tokens, self.mask, self.pooled))
+        return Text(tokens=tokens, mask=mask, pooled=pooled)
+
+    def without(self, rows: Sequence[bool]) -> Text:
+        """The same text with nothing at all in those rows."""
+        none = torch.tensor(rows, dtype=torch.bool, device=self.mask.device)[:, None]
+        return Text(
+            tokens=self.tokens.masked_fill(none[..., None], 0),
+            mask=self.mask & ~none,
+            pooled=self.pooled.masked_fill(none, 0),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hint:
@@ -168,6 +182,21 @@ class TextEncoder(Protocol):
     pooled_dim: int
 
     def __call__(self, prompts: Sequence[str | None]) -> Text: ...
+
+
+@runtime_checkable
+class ClipReader(TextEncoder, Protocol):
+    """A text encoder with chance in it, whose stages learn from clips that have no captions.
+
+    What a stage is told is then made twice, as a hint is: in training of the clip itself, in sampling of the prompt. What is
+    drawn for a prompt comes from its sample's own generator; called without generators, from one that the prompt seeds.
+    """
+
+    def from_clips(self, video: Video, groups: Groups | None, rng: Rng) -> Text:
+        """One row for each clip."""
+        ...
+
+    def from_prompts(self, prompts: Sequence[str | None], rng: Rng) -> Text: ...
 
 
 @runtime_checkable

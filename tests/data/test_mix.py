@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from noisereel.data.clips import Clip
-from noisereel.data.mix import InTurn, Mix, blended, limited, prefetch
+from noisereel.data.clips import Clip, unlabelled
+from noisereel.data.mix import InTurn, Mix, blended, limited, place, prefetch
 
 
 class Numbered:
@@ -143,3 +143,16 @@ def test_kinds_take_turns_and_each_goes_on_where_it_stopped() -> None:
 def test_turns_need_a_number_for_each_kind() -> None:
     with pytest.raises(ValueError, match=r"1 mixes taken \[0\] times"):
         InTurn(mixes=[Mix(video=Numbered(3, 8.0), batch=1)], times=[0])
+
+
+def test_a_mix_without_captions_refuses_those_that_slip_in() -> None:
+    mix = Mix(video=Numbered(4, 8.0), batch=2, captions=False)
+    with pytest.raises(ValueError, match=r"of clips without captions, and one of .* has one"):
+        mix(0)
+    with pytest.raises(ValueError, match="without captions"):
+        joint(video=unlabelled(Numbered(4, 8.0)), captions=False)(0)  # the images' captions
+    withheld = joint(video=unlabelled(Numbered(4, 8.0)), images=unlabelled(Sized(1, 1.0)), captions=False)
+    assert withheld(0).captions == [None] * 12
+    assert torch.equal(withheld(0).video, joint(images=Sized(1, 1.0))(0).video)
+    assert len(unlabelled(Sized(4, 8.0))) == 7
+    assert place(unlabelled(Numbered(4, 8.0)), 5, 0) == place(Numbered(4, 8.0), 5, 0)

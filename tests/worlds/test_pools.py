@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from noisereel.data.clips import Unlabelled
 from noisereel.data.writer import write
 from noisereel.worlds.pools import Pools
 
@@ -60,3 +61,31 @@ def test_seconds_follow_the_shape():
 def test_unknown_names_are_refused_with_the_legal_ones(name):
     with pytest.raises(ValueError, match="shapes-small"):
         Pools.open(name, shape=SHAPE, fps=8.0)
+
+
+def test_unlabelled_videos_have_no_captions_and_show_what_captions_never_name(folder):
+    world, files = (Pools.open(data, shape=SHAPE, fps=8.0) for data in ("shapes-small", str(folder)))
+    both = Pools.open(f"shapes-small + {folder}", shape=SHAPE, fps=8.0)
+    for pools in (world, files, both):
+        assert isinstance(pools.unlabelled, Unlabelled)
+        assert {pools.unlabelled[index].caption for index in range(30)} == {None}
+    assert world.unlabelled.source.pool == "unlabelled_video"
+    assert torch.equal(files.unlabelled[3].video, files.video[3].video)  # a folder's are its videos, captions withheld
+    assert files.video[3].caption is not None
+    assert len(files.unlabelled) == len(files.video)
+
+
+def test_images_are_kept_for_testing_as_videos_are(folder):
+    pools = Pools.open(str(folder), shape=SHAPE, fps=8.0)
+    assert {pools.held_out_images[index].caption for index in range(20)} == {"clip number 0", "clip number 10"}
+    assert pools.held_out_images[0].video.shape == (3, 1, 16, 16)
+    world = Pools.open("shapes-small", shape=SHAPE, fps=8.0).held_out_images
+    assert (world.pool, world.split) == ("captioned_image", "held_out")
+
+
+def test_captions_can_be_those_of_images_alone(folder):
+    pools = Pools.open("shapes-small", shape=SHAPE, fps=8.0)
+    words = {word for caption in pools.captions(64, videos=False) for word in caption.split()}
+    assert "circle" in words
+    assert not words & {"moves", "slides", "goes", "grows", "rests"}
+    assert "moves" in {word for caption in pools.captions(64) for word in caption.split()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sized
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -28,3 +29,27 @@ class Source(Protocol):
     """An endless or finite row of clips; what an index gives is a pure function of the index."""
 
     def __getitem__(self, index: int) -> Clip: ...
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """The clips of a source without their captions, whatever it knows: who is handed this cannot see one."""
+
+    source: Source
+
+    def __getitem__(self, index: int) -> Clip:
+        return replace(self.source[index], caption=None)
+
+
+@dataclass(frozen=True)
+class UnlabelledOf(Unlabelled):
+    """The same of a source that has an end."""
+
+    def __len__(self) -> int:
+        assert isinstance(self.source, Sized)
+        return len(self.source)
+
+
+def unlabelled(source: Source) -> Unlabelled:
+    """The clips of ``source`` with their captions withheld, as many as it has."""
+    return (UnlabelledOf if isinstance(source, Sized) else Unlabelled)(source)

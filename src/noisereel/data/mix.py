@@ -24,13 +24,15 @@ class Mix:
     order each epoch, an endless one is indexed by a hash of the number and the seed. ``batch`` counts samples over all
     ranks; rank r of ``world`` yields its slice of them, so the number of ranks changes nothing else.
     With ``images_per_clip`` > 0 the frames of a sample are its video's, then that many images, and captions and fps have
-    ``1 + images_per_clip`` rows for each sample. Without ``video`` the images are one-frame videos.
+    ``1 + images_per_clip`` rows for each sample. Without ``video`` the images are one-frame videos. A mix without
+    ``captions`` refuses a clip that has one: what is trained on it learned from pixels alone.
     """
 
     video: Source | None = None
     images: Source | None = None
     batch: int
     images_per_clip: int = 0
+    captions: bool = True
     seed: int = 0
     rank: int = 0
     world: int = 1
@@ -60,6 +62,8 @@ class Mix:
         index = tuple(place(main, number, self.seed) for number in numbers)
         rows = [[main[i], *self._appended(number)] for i, number in zip(index, numbers, strict=True)]
         clips = [clip for row in rows for clip in row]
+        if not self.captions and any(clip.caption is not None for clip in clips):
+            raise ValueError(f"this mix is of clips without captions, and one of {index} has one: draw from Pools.unlabelled")
         return Batch(
             video=torch.stack([_in_a_row(row) for row in rows]),
             captions=[clip.caption for clip in clips],

@@ -96,7 +96,7 @@ class PretrainedText(nn.Module):
         pooled = _mean(tokens, mask) if self.pool == "mean" else _end(tokens, mask)
         attended = mask if self.padding == "absent" else torch.ones_like(mask)
         text = Text(tokens=tokens, mask=attended, pooled=pooled)
-        return text if self.null == "empty" else _without(text, [prompt is None for prompt in prompts])
+        return text if self.null == "empty" else text.without([prompt is None for prompt in prompts])
 
     def train(self, mode: bool = True) -> PretrainedText:
         """Stays in evaluation mode: a frozen encoder that drops units out would blur its own embeddings."""
@@ -212,16 +212,6 @@ def _mean(tokens: Float[Tensor, "n l d"], mask: Bool[Tensor, "n l"]) -> Float[Te
 def _end(tokens: Float[Tensor, "n l d"], mask: Bool[Tensor, "n l"]) -> Float[Tensor, "n d"]:
     """Each prompt's last token, the end mark."""
     return tokens[torch.arange(len(tokens)), mask.sum(dim=1) - 1]
-
-
-def _without(text: Text, null: list[bool]) -> Text:
-    """The same text with nothing at all in the rows that have no caption."""
-    none = torch.tensor(null, device=text.mask.device)[:, None]
-    return Text(
-        tokens=text.tokens.masked_fill(none[..., None], 0),
-        mask=text.mask & ~none,
-        pooled=text.pooled.masked_fill(none, 0),
-    )
 
 
 def _first_line(error: Exception) -> str:

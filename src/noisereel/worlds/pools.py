@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from noisereel.data.clips import Clip, Source
+from noisereel.data.clips import Clip, Source, Unlabelled, unlabelled
 from noisereel.data.folder import Folder
 from noisereel.data.mix import blended
 from noisereel.worlds.emoji import Emoji
@@ -24,11 +24,13 @@ LOOKED_AT = 100  # clips, in search of captions to prompt with: a folder may hav
 
 @dataclass(frozen=True, kw_only=True)
 class Pools:
-    """Captioned videos, captioned images, and captioned videos kept for testing."""
+    """Captioned videos and images, videos without captions, and captioned videos and images kept for testing."""
 
     video: Source
     images: Source
+    unlabelled: Unlabelled  # of what no captioned video shows, where there is such; else the videos, captions withheld
     held_out: Source
+    held_out_images: Source
 
     @classmethod
     def open(cls, data: str, *, shape: tuple[int, int, int], fps: float, seconds: float = 0.0) -> Pools:
@@ -42,16 +44,22 @@ class Pools:
         opened = [_open(name.strip(), shape, fps, seconds) for name in data.split("+")]
         if len(opened) == 1:
             return opened[0]
-        even = [1.0] * len(opened)
+
+        def all_of(name: str) -> Source:
+            return blended([getattr(pools, name) for pools in opened], [1.0] * len(opened))
+
         return cls(
-            video=blended([pools.video for pools in opened], even),
-            images=blended([pools.images for pools in opened], even),
-            held_out=blended([pools.held_out for pools in opened], even),
+            video=all_of("video"),
+            images=all_of("images"),
+            unlabelled=unlabelled(all_of("unlabelled")),
+            held_out=all_of("held_out"),
+            held_out_images=all_of("held_out_images"),
         )
 
-    def captions(self, number: int) -> list[str]:
-        """Captions of up to ``number`` videos and as many images: what a vocabulary is learned from."""
-        clips = (source[index] for source in (self.video, self.images) for index in range(_size(source, number)))
+    def captions(self, number: int, *, videos: bool = True) -> list[str]:
+        """Captions of up to ``number`` images and as many ``videos``: what a vocabulary is learned from."""
+        sources = (self.video, self.images) if videos else (self.images,)
+        clips = (source[index] for source in sources for index in range(_size(source, number)))
         return [clip.caption for clip in clips if clip.caption is not None]
 
     def prompts(self, number: int) -> tuple[str, ...]:
@@ -81,16 +89,27 @@ def _split(videos: Folder, images: Folder) -> Pools:
     """Every tenth video is kept for testing, single frames of it too; in a folder that is too small, none is."""
     kept = range(0, len(videos), HELD_OUT_ONE_IN) if len(videos) >= HELD_OUT_ONE_IN else range(0)
     files = {videos.clips[number][0] for number in kept}
-    trained = [[n for n, (file, _) in enumerate(folder.clips) if file not in files] for folder in (videos, images)]
+    trained, tested = (
+        [[n for n, (file, _) in enumerate(folder.clips) if (file in files) == test] for folder in (videos, images)]
+        for test in (False, True)
+    )
     return Pools(
         video=_Chosen(videos, trained[0]),
         images=_Chosen(images, trained[1]),
-        held_out=_Chosen(videos, kept or trained[0]),
+        unlabelled=unlabelled(_Chosen(videos, trained[0])),
+        held_out=_Chosen(videos, tested[0] or trained[0]),
+        held_out_images=_Chosen(images, tested[1] or trained[1]),
     )
 
 
 def _world(make: Callable[..., Source]) -> Pools:
-    return Pools(video=make(), images=make(pool="captioned_image"), held_out=make(split="held_out"))
+    return Pools(
+        video=make(),
+        images=make(pool="captioned_image"),
+        unlabelled=unlabelled(make(pool="unlabelled_video")),
+        held_out=make(split="held_out"),
+        held_out_images=make(pool="captioned_image", split="held_out"),
+    )
 
 
 def _size(source: Source, most: int) -> int:
