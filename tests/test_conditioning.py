@@ -38,6 +38,34 @@ def test_frames_are_repeated_until_the_next_known_one() -> None:
     assert torch.equal(hint.channels, clip()[:, :, [0, 0, 0, 0, 4, 4]])
 
 
+def test_blank_frames_stand_where_no_frame_is_known() -> None:
+    given = LowRes(size=SIZE, time=2, blank=True, schedule=Rectified())
+    hint = given.from_clip(clip(), rng(0, 1)).channels
+    assert torch.equal(hint[:, :, ::2], clip()[:, :, ::2])
+    assert hint[:, :, 1::2].abs().max() == 0
+    assert torch.equal(given.from_previous(clip()[:, :, ::2], rng(0, 1)).channels, hint)
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_clips_of_one_sample_lack_frames_of_their_own(blank: bool) -> None:
+    # Three frames of a video and three images of their own: of an image nothing is lacking.
+    given = LowRes(size=SIZE, time=2, space=2, blank=blank, noise=0.3)
+    groups = torch.tensor([[0, 0, 0, 1, 2, 3], [4, 4, 4, 5, 6, 7]])
+    together = given.from_clip(clip(), rng(0, 1), groups)
+    silent = replace(given, noise=0.0)
+    hint, images = silent.from_clip(clip(), rng(0, 1), groups).channels, resize(resize(clip()[:, :, 3:], 8, 8), 16, 16)
+    torch.testing.assert_close(hint[:, :, 3:], images)
+    torch.testing.assert_close(hint[:, :, :3], silent.from_clip(clip()[:, :, :3], rng(0, 1)).channels)
+    assert torch.equal(together.noise, given.from_clip(clip(), rng(0, 1)).noise), "one level for all of a sample"
+
+
+def test_the_level_can_be_told_as_log_snr() -> None:
+    given = LowRes(size=SIZE, sample_noise=0.3, tells="log_snr")
+    told = given.from_previous(clip(), rng(0, 1)).noise
+    torch.testing.assert_close(told, (20 - given.schedule(torch.tensor([0.3, 0.3])).log_snr) / 40)
+    assert torch.equal(replace(given, sample_noise=0.0).from_previous(clip(), rng(0, 1)).noise, torch.zeros(2))
+
+
 def test_a_constant_video_survives_shrinking_and_enlarging() -> None:
     hint = LowRes(size=SIZE, time=2, space=4, schedule=Rectified()).from_clip(torch.full((1, 3, *SIZE), 0.25), rng(0))
     assert torch.allclose(hint.channels, torch.tensor(0.25))

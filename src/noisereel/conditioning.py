@@ -8,13 +8,14 @@ input channels. They are made twice, in training from the clean clip; in samplin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from noisereel.diffusion.process import TELLS, Tells
 from noisereel.diffusion.schedules import Cosine, Schedule
 from noisereel.diffusion.schedules import spread as over_video
 from noisereel.types import Codec, Groups, Hint, Known, Latent, Rng, Time, Video, rand, randn
@@ -30,13 +31,18 @@ class LowRes:
     In training the low-resolution video is noised to a random level up to ``noise`` and the level is told to the network, so
     that the artefacts of the stage before do no harm (conditioning augmentation, Ho et al. 2022, section 2.5);
     in sampling it is noised to ``sample_noise``. Where the stage does not work on pixels, ``codec`` is its own.
+
+    The frames that a smaller video lacks are repetitions of the one before, or ``blank`` (Imagen Video, section 2.3). Every
+    clip of a sample is made shorter by itself: of an image that was appended, nothing is lacking.
     """
 
     size: tuple[int, int, int]  # frames, height, width of the stage's own video
     time: int = 1
     space: int = 1
+    blank: bool = False
     noise: float = 0.0  # time on ``schedule``, 0 clean .. 1 noise
     sample_noise: float = 0.0
+    tells: Tells = "time"  # how the network is told the level
     schedule: Schedule = field(default_factory=Cosine)
     codec: Codec | None = None
 
@@ -48,27 +54,41 @@ class LowRes:
     def channels(self) -> int:
         return 3 if self.codec is None else self.codec.channels
 
-    def from_clip(self, video: Video, rng: Rng) -> Hint:
-        """The hint for a clean clip: made small, enlarged again, noised to a random level."""
-        frames, height, width = video.shape[-3:]
+    def from_clip(self, video: Video, rng: Rng, groups: Groups | None = None) -> Hint:
+        """The hint for clean clips: made small, enlarged again, noised to a random level.
+
+        ``groups`` says which clip a frame belongs to, where a sample holds several.
+        """
+        height, width = video.shape[-2:]
         if height % self.space or width % self.space:
             raise ValueError(f"{height}x{width} pixels cannot be made {self.space} times fewer; use multiples of {self.space}")
-        small = resize(video[:, :, :: self.time], height // self.space, width // self.space)
-        return self._hint(self._enlarge(small, (frames, height, width)), self.noise * rand(rng), rng)
+        small = resize(self._lengthen(video, groups), height // self.space, width // self.space)
+        return self._hint(resize(small, height, width), self.noise * rand(rng), rng)
 
     def from_previous(self, video: Video, rng: Rng) -> Hint:
         """The hint for a video of the stage before: enlarged, noised to the fixed level of sampling."""
-        return self._hint(self._enlarge(video, self.size), torch.full((len(rng),), self.sample_noise), rng)
+        frames, height, width = self.size
+        long = self._lengthen(video.repeat_interleave(self.time, dim=2)[:, :, :frames])
+        return self._hint(resize(long, height, width), torch.full((len(rng),), self.sample_noise), rng)
 
-    def _enlarge(self, small: Small, size: tuple[int, int, int]) -> Video:
-        # Frames are repeated: a frame stands for the moments until the next one (Imagen Video, section 2.3).
-        frames, height, width = size
-        repeated = small.repeat_interleave(self.time, dim=2)[:, :, :frames]
-        return resize(repeated, height, width)
+    def _lengthen(self, video: Video, groups: Groups | None = None) -> Video:
+        """Every ``time``-th frame of each clip, and what fills the places of the others."""
+        if self.time == 1:
+            return video
+        number = torch.arange(video.shape[2], device=video.device)
+        place = number[None] if groups is None else (groups[:, :, None] == groups[:, None, :]).tril(-1).sum(-1).to(video.device)
+        if self.blank:
+            return video * (place % self.time == 0).to(video)[:, None, :, None, None]
+        if groups is None:
+            return video[:, :, number - number % self.time]
+        source = (number - place % self.time)[:, None, :, None, None]
+        return video.gather(2, source.expand_as(video))
 
     def _hint(self, video: Video, level: Time, rng: Rng) -> Hint:
         seen = video if self.codec is None else self.codec.encode(video)
-        return augmented(seen, level, self.schedule, rng)
+        hint = augmented(seen, level, self.schedule, rng)
+        assert hint.noise is not None
+        return replace(hint, noise=TELLS[self.tells](self.schedule, hint.noise))
 
 
 @dataclass(frozen=True, kw_only=True)

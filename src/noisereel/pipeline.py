@@ -172,19 +172,26 @@ class TextToVideo:
         return VideoOutput(frames=output) if return_dict else (output,)
 
     def tuned(self, steps: int | None = None, guidance: float | None = None) -> System:
-        """The system with another number of steps or guidance scale, where given.
+        """The system with another number of steps or guidance scale, where given; what they mean to a stage, its recipe says.
 
         Raises:
             ValueError: fewer than one step, or guidance that is not finite.
         """
-        changes: dict[str, Any] = {}
-        if steps is not None:
-            changes["steps"] = steps
-        if guidance is not None:
-            if not np.isfinite(guidance):
-                raise ValueError(f"the guidance scale must be a finite number, not {guidance}; 1 means no guidance")
-            changes["guide"] = cfg(guidance)
-        return self.system.with_options(**changes)
+        asked: dict[str, Any] = {
+            name: value for name, value in dict(steps=steps, guidance=guidance).items() if value is not None
+        }
+        if not asked:
+            return self.system
+        if steps is not None and steps < 1:
+            raise ValueError(f"sampling takes at least 1 step, not {steps}")
+        if guidance is not None and not np.isfinite(guidance):
+            raise ValueError(f"the guidance scale must be a finite number, not {guidance}; 1 means no guidance")
+        if self.foreign:
+            changes = {"steps": steps, "guide": guidance if guidance is None else cfg(guidance)}
+            return self.system.with_options(**{name: value for name, value in changes.items() if value is not None})
+        with torch.device("meta"):  # how the stages of such a call are sampled; not their weights
+            meant = rebuild({**self.call, "arguments": self.call["arguments"] | asked}).system
+        return self.system.sampled_like(meant)
 
     def guidance(self, asked: float | None = None) -> float | None:
         """The guidance scale that is used: the one asked for, or the recipe's; None where the recipe names none."""

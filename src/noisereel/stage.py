@@ -158,11 +158,15 @@ class Stage:
         with torch.no_grad():
             return self.codec.decode(latent[:, :, self.spare :]).clamp(-1, 1)
 
-    def hint(self, video: Video, latent: Latent, rng: Rng) -> Hint | None:
-        """What the network is given of a clean clip, which is there in pixels and in latents."""
+    def hint(self, video: Video, latent: Latent, rng: Rng, groups: Groups | None = None) -> Hint | None:
+        """What the network is given of clean clips, which are there in pixels, in ``groups``, and in latents."""
         if self.given is None:
             return None
-        return self.given.from_clip(latent if isinstance(self.given, KnownFrames) else video, rng)
+        return (
+            self.given.from_clip(latent, rng)
+            if isinstance(self.given, KnownFrames)
+            else self.given.from_clip(video, rng, groups)
+        )
 
     @property
     def needs_video(self) -> bool:
@@ -217,7 +221,7 @@ class Stage:
 
     def _condition(self, batch: Batch, x0: Latent, groups: Groups | None, dropout: float, rng: Rng) -> Cond:
         text = self._told(batch, dropout, rng)
-        return Cond(text=text, fps=batch.fps, groups=groups, hint=self.hint(batch.video, x0, rng))
+        return Cond(text=text, fps=batch.fps, groups=groups, hint=self.hint(batch.video, x0, rng, batch.groups))
 
     def _told(self, batch: Batch, dropout: float, rng: Rng) -> Text:
         """What the network is told of each clip in training: its caption, or what the clip itself shows; or nothing."""

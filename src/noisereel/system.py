@@ -142,6 +142,11 @@ class System:
         """The same weights, every stage sampled another way: ``system.with_options(steps=20)``."""
         return System(stages={name: replace(stage, **changes) for name, stage in self.stages.items()})
 
+    def sampled_like(self, other: System) -> System:
+        """The same weights, each stage with the steps and the guidance of its namesake."""
+        pairs = {name: (stage, other.stages[name]) for name, stage in self.stages.items()}
+        return System(stages={name: replace(own, steps=its.steps, guide=its.guide) for name, (own, its) in pairs.items()})
+
     def parts(self) -> dict[str, nn.Module]:
         """The modules that hold weights, by checkpoint folder: ``<stage>_<name>``, or the plain name where stages share one."""
         found = [(name, part, module) for name, stage in self.stages.items() for part, module in stage.parts().items()]

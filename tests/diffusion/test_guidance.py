@@ -19,6 +19,7 @@ from noisereel.diffusion.guidance import (
     reconstruct,
     rescale,
     rise,
+    thresholded,
 )
 from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.samplers import ancestral, ddim, heun
@@ -91,6 +92,24 @@ def scales(guide: Guide, times: Tensor) -> list[float]:
 
 def test_oscillation_is_high_then_alternates() -> None:
     assert scales(oscillate(15.0, 1.0, 4, LADDER), LADDER.t[:-1]) == [15, 15, 15, 15, 15, 1, 15, 1, 15, 1]
+
+
+def test_a_batch_at_several_times_is_guided_at_the_scale_of_each() -> None:
+    guided = oscillate(15.0, 1.0, 1, LADDER)(cond, null)
+    times = LADDER.t[torch.tensor([2, 3, 0])].float()
+    together = guided(noise(), times)
+    for row in range(3):
+        alone = guided(noise()[row : row + 1], times[row : row + 1])
+        torch.testing.assert_close(together[row : row + 1], alone)
+
+
+def test_thresholding_a_guide_keeps_what_it_makes_in_range() -> None:
+    x, t = noise(), at(0.5)
+    loud, quiet = cfg(30.0), cfg(1.0)
+    assert loud(cond, null)(x, t).abs().max() > 1
+    assert thresholded(loud)(cond, null)(x, t).abs().max() <= 1
+    small: Denoiser = lambda x, t: 0.5 * torch.tanh(x)  # noqa: E731
+    assert torch.equal(thresholded(quiet)(small, null)(x, t), small(x, t))
 
 
 def test_rise_is_late_and_reaches_its_scale() -> None:

@@ -48,6 +48,11 @@ def rise(scale: float, ladder: Ladder) -> Guide:
     return _scaled(scale_at)
 
 
+def thresholded(guide: Guide, quantile: float = 0.995) -> Guide:
+    """Dynamic thresholding of what a guide makes, see ``clip_dynamic``: high scales without saturation."""
+    return lambda cond, null: clip_dynamic(guide(cond, null), quantile)
+
+
 def interval(guide: Guide, low: float, high: float) -> Guide:
     """Guides only at times from ``low`` to ``high``; elsewhere the conditional denoiser alone (Kynkäänniemi et al. 2024)."""
 
@@ -213,10 +218,12 @@ def _scaled(scale_at: Callable[[float], float]) -> Guide:
 
     def apply(cond: Denoiser, null: Denoiser) -> Denoiser:
         def denoise(x: Video, t: Times) -> Video:
-            scale = scale_at(_common(t))
-            if scale == 1:
+            scales = [scale_at(time) for time in t.reshape(len(t), -1).amax(1).tolist()]
+            if all(scale == 1 for scale in scales):
                 return cond(x, t)
             without = null(x, t)
+            # One number in sampling, where a batch goes down one ladder together; distillation is at several times at once.
+            scale = scales[0] if len(set(scales)) == 1 else rearrange(x.new_tensor(scales), "b -> b 1 1 1 1")
             return without + scale * (cond(x, t) - without)
 
         return denoise

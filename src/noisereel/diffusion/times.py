@@ -129,7 +129,7 @@ def _linspace(schedule: Schedule, steps: int) -> Tensor:
 
 def _by_log_snr(schedule: Schedule, steps: int) -> Tensor:
     low, high = schedule(torch.tensor([0.999, 0.001], dtype=torch.float64)).log_snr.tolist()
-    times = _times_of(schedule, torch.linspace(low, high, steps, dtype=torch.float64))
+    times = times_of(schedule, torch.linspace(low, high, steps, dtype=torch.float64))
     return torch.cat([times.new_ones(1), times[1:]])
 
 
@@ -144,10 +144,10 @@ def _flow_solver(schedule: Schedule, steps: int) -> Tensor:
     # A multistep solver steps in log-SNR, so it begins just before the infinite end: at a sigma of 1 - 1e-6, in float32.
     sigma = float(torch.tensor(1 - 1e-6, dtype=torch.float32))
     first = torch.tensor([2 * math.log(1 / sigma - 1)], dtype=torch.float64)
-    return torch.cat([_times_of(schedule, first), times[1:]])
+    return torch.cat([times_of(schedule, first), times[1:]])
 
 
-def _times_of(schedule: Schedule, log_snr: Float[Tensor, "s"]) -> Float[Tensor, "s"]:
+def times_of(schedule: Schedule, log_snr: Float[Tensor, "s"]) -> Float[Tensor, "s"]:
     """The times at which a schedule has the given log-SNRs."""
     wanted = log_snr.double()
     clean, noise = torch.zeros_like(wanted), torch.ones_like(wanted)

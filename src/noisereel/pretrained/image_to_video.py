@@ -15,7 +15,7 @@ from torch import Tensor
 
 from noisereel.nets.clip import ImageHint
 from noisereel.text.pretrained import quiet
-from noisereel.types import Codec, Hint, Rng, Video
+from noisereel.types import Codec, Groups, Hint, Rng, Video
 
 Images = Float[Tensor, "b 3 h w"]
 
@@ -36,8 +36,9 @@ class FirstLatent:
     def channels(self) -> int:
         return self.codec.channels
 
-    def from_clip(self, video: Video, rng: Rng) -> Hint:
-        """The hint for a clip."""
+    def from_clip(self, video: Video, rng: Rng, groups: Groups | None = None) -> Hint:
+        """The hint for a clip, the only one of its sample."""
+        assert groups is None, "the first frame of an appended image would be all of it"
         latent = self.scale * self.codec.encode(video[:, :, :1])
         frames = self.spare + (video.shape[2] - 1) // self.codec.stride[0]
         return Hint(channels=F.pad(latent, (0, 0, 0, 0, 0, frames)))
@@ -90,8 +91,9 @@ class MaskedLatents:
     def channels(self) -> int:
         return self.codec.stride[0] + self.codec.channels
 
-    def from_clip(self, video: Video, rng: Rng) -> Hint:
-        """The hint for a clip."""
+    def from_clip(self, video: Video, rng: Rng, groups: Groups | None = None) -> Hint:
+        """The hint for a clip, the only one of its sample."""
+        assert groups is None, "the first frame of an appended image would be all of it"
         grey = torch.zeros_like(video)
         grey[:, :, 0] = video[:, :, 0]
         latent = self.codec.encode(grey)
