@@ -47,6 +47,7 @@ class TextToVideo:
     card: str = ""
     about: dict[str, Any] = field(default_factory=dict)  # what training recorded: clips seen, numbers
     foreign: Foreign | None = None  # where someone else's checkpoint was opened
+    folder: Path | None = None  # where one of ours was
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "default", *, torch_dtype: torch.dtype = torch.float32) -> TextToVideo:
@@ -74,7 +75,7 @@ class TextToVideo:
         checkpoint.load(folder, plan.system.parts())
         for part in plan.system.parts().values():
             part.eval().requires_grad_(False).to(torch_dtype)
-        return cls(system=plan.system, call=call, **facts)
+        return cls(system=plan.system, call=call, folder=folder, **facts)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None, layout: Layout | None = None) -> None:
         """Write the checkpoint, whole or not at all: ``model_index.json``, a folder for each part, the model card.
@@ -190,7 +191,7 @@ class TextToVideo:
             changes = {"steps": steps, "guide": guidance if guidance is None else cfg(guidance)}
             return self.system.with_options(**{name: value for name, value in changes.items() if value is not None})
         with torch.device("meta"):  # how the stages of such a call are sampled; not their weights
-            meant = rebuild({**self.call, "arguments": self.call["arguments"] | asked}).system
+            meant = rebuild({**self.call, "arguments": self.call["arguments"] | asked}, self.folder).system
         return self.system.sampled_like(meant)
 
     def guidance(self, asked: float | None = None) -> float | None:
