@@ -21,7 +21,7 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 from noisereel import __version__
-from noisereel.cli import latents, memory, training
+from noisereel.cli import latents, training
 from noisereel.cli.app import VERBS, main
 from noisereel.cli.progress import Lines
 from noisereel.codecs.pixels import Pixels
@@ -29,6 +29,7 @@ from noisereel.data.reader import probe, read_clip
 from noisereel.data.writer import read_metadata
 from noisereel.evaluate import following
 from noisereel.evaluate.following import Following, Sampled
+from noisereel.making import memory
 from noisereel.pipeline import TextToVideo
 from noisereel.recipes.plan import rebuild
 from noisereel.stage import Stage

@@ -18,6 +18,7 @@ ROWS = (
     {"pretrained", "evaluate"},
     {"recipes"},
     {"pipeline"},
+    {"making"},
     {"cli", "serve"},
 )
 ALSO = {"worlds": {"data"}}  # sideways, by exception

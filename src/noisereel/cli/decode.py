@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
 def run(options: Namespace) -> dict[str, Any]:
     """Decode and write each, one after the other."""
     from noisereel.cli.latents import Kept
-    from noisereel.cli.memory import enough_memory
+    from noisereel.making.memory import enough_memory
 
     if options.output and len(options.latents) > 1:
         raise ValueError(f"--output names one file, for {len(options.latents)} videos: leave it out, or decode them one by one")

@@ -6,6 +6,7 @@ import secrets
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from noisereel.cli.parsing import Parser
 from noisereel.cli.progress import Report, progress
 
 if TYPE_CHECKING:  # torch takes a second to import, and help needs none of it
-    from noisereel.cli.job import Job
+    from noisereel.making.job import Job
     from noisereel.pipeline import TextToVideo
 
 AT_ONCE = 8  # videos sampled together: more costs memory and gains little
@@ -38,6 +39,7 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     add("--height", type=int, metavar="N", help="in pixels, before --scale")
     add("--width", type=int, metavar="N", help="in pixels, before --scale")
     add("--image", type=Path, metavar="FILE", help="what the video begins with: cropped at its centre to the video's shape")
+    add("--clip", type=Path, metavar="FILE", help="a clip to go on from, with --extend")
     add("--extend", type=int, metavar="FRAMES", help="a longer video: go on from the last frames until there are so many")
     add("--between", type=Path, action="append", metavar="CLIP", help="make what lies between the frames of a clip; again for a further clip or image")  # fmt: skip # noqa: E501
     add("--fps", type=float, metavar="N", help="frames a second of the file; the model's own if not given")
@@ -53,13 +55,13 @@ def run(options: Namespace) -> dict[str, Any]:
     check(options)
     clock = Clock()
     with clock.time("load"):
-        from noisereel.cli.job import prepared
+        from noisereel.making.job import Order, prepared
         from noisereel.pipeline import TextToVideo, repeated
 
         prompts = repeated(options.prompt, options.count)
         paths = places(options, len(prompts))
         pipe = TextToVideo.from_pretrained(options.model).to(pick(options.device))
-        job = prepared(pipe, options)
+        job = prepared(pipe, prompts, Order(**{field.name: getattr(options, field.name) for field in fields(Order)}))
         at_once = affordable(job, paths[0], len(prompts))
         unknown = tell_unknown_words(pipe, prompts)
     seed = secrets.randbits(31) if options.seed is None else options.seed
@@ -83,7 +85,7 @@ def make(
         ValueError: not enough memory; what was sampled and could not be decoded is kept.
     """
     from noisereel.cli.latents import keeping
-    from noisereel.cli.memory import enough_memory
+    from noisereel.making.memory import enough_memory
 
     problems: list[str] = []
     for start in range(0, len(notes), at_once):
@@ -94,7 +96,7 @@ def make(
 
         smaller = "make it smaller with --height, --width or --frames"
         with clock.time("sample"), enough_memory(smaller), keeping(job.finish, places, some):
-            video = job.sample([note["prompt"] for note in some], some[0]["seed"], share_done)
+            video = job.sample([note["prompt"] for note in some], [note["seed"] for note in some], share_done)
         with clock.time("write"):
             for one, path, note in zip(video.split(1), places, some, strict=True):
                 try:
@@ -110,7 +112,7 @@ def affordable(job: Job, path: Path, count: int) -> int:
     Raises:
         ValueError: not one fits in memory, or the file's format does not hold it.
     """
-    from noisereel.cli.memory import check_file, samples_at_once
+    from noisereel.making.memory import check_file, samples_at_once
 
     at_once = samples_at_once(job.system.first, job.shape, min(AT_ONCE, count), known=job.known)
     job.finish.check(path, job.shape[1:])
@@ -145,6 +147,10 @@ def check(options: Namespace) -> None:
     lengths = [f"--{name}" for name in ("frames", "extend", "between") if getattr(options, name) is not None]
     if options.image and options.between:
         raise ValueError("--image and --between each say what the video begins with: give one of them")
+    if options.clip and (options.image or options.between or options.frames or not options.extend):
+        raise ValueError(
+            "--clip is gone on from until there are --extend frames: give --extend, and no other beginning or length"
+        )
     if options.image and options.frames == 1:
         raise ValueError("--image is the first frame: --frames 1 leaves none to make")
     if len(lengths) > 1:
@@ -181,6 +187,7 @@ def notes(pipe: TextToVideo, job: Job, options: Namespace) -> dict[str, Any]:
     optional = {
         "negative": options.negative,
         "image": options.image and str(options.image),
+        "clip": options.clip and str(options.clip),
         "extend": options.extend,
         "between": options.between and list(map(str, options.between)),
     }

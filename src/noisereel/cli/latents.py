@@ -12,8 +12,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from noisereel.cli.finish import Finish
 from noisereel.data.writer import whole
+from noisereel.making.finish import Finish
 from noisereel.system import DecodingError
 from noisereel.types import Latent
 

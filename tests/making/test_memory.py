@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from noisereel.cli import memory
-from noisereel.cli.memory import Demand, check_file, demand, samples_at_once
+from noisereel.making import memory
+from noisereel.making.memory import Demand, check_file, demand, samples_at_once
 from noisereel.pipeline import TextToVideo
 from noisereel.stage import Stage
 
