@@ -19,7 +19,8 @@ ROWS = (
     {"recipes"},
     {"pipeline"},
     {"making"},
-    {"cli", "serve"},
+    {"serve"},
+    {"cli"},
 )
 ALSO = {"worlds": {"data"}}  # sideways, by exception
 NEVER = {
@@ -77,7 +78,7 @@ def test_package_inits_are_empty() -> None:
 
 def test_the_documentation_shows_the_same_rows() -> None:
     page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text()
-    shown = re.findall(r"^\| \d \| ([^|]+) \|", page, re.MULTILINE)
+    shown = re.findall(r"^\| \d+ \| ([^|]+) \|", page, re.MULTILINE)
     assert [set(re.findall(r"`(\w+)`", row)) for row in shown] == list(ROWS)
 
 

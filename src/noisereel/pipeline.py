@@ -231,6 +231,13 @@ class TextToVideo:
                     f"the prompt has {tokens} tokens ({len(prompt)} characters) and the model reads {most}; shorten it"
                 )
 
+    @property
+    def summary(self) -> str:
+        """The first paragraph of prose of the model card."""
+        body = self.card.split("\n---\n", 1)[1] if self.card.startswith("---\n") and "\n---\n" in self.card else self.card
+        paragraphs = [" ".join(block.split()) for block in body.split("\n\n")]
+        return next((text for text in paragraphs if text and not text.startswith(("#", "!", "|", "<"))), "")
+
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of the prompt that the model never saw in training."""
         encoder = self.system.first.text

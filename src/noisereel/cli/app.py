@@ -19,6 +19,7 @@ VERBS = {
     "decode": "finish a video that was sampled but could not be decoded",
     "train": "train a recipe, from nothing or from where it stopped",
     "evaluate": "measure how well a model follows its prompts",
+    "serve": "a web page and an API that make videos",
     "show": "what a model or a generated file says about itself",
     "env": "versions, processor features and devices, for a bug report",
 }

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noisereel.cli.clock import Clock
-from noisereel.cli.device import pick
 from noisereel.cli.parsing import Parser
+from noisereel.making.device import pick
 
 if TYPE_CHECKING:
     from noisereel.cli.latents import Kept

@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from noisereel import __version__
-from noisereel.cli.device import processor
 from noisereel.cli.parsing import Parser
+from noisereel.making.device import processor
 
 PACKAGES = (
     "torch", "numpy", "einops", "jaxtyping", "safetensors", "huggingface-hub", "tokenizers", "transformers", "diffusers", "av",

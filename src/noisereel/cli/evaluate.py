@@ -33,8 +33,8 @@ def run(options: Namespace) -> dict[str, Any]:
     for name, least in (("count", 2), ("batch", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise ValueError(f"--{name} takes {least} or more, not {getattr(options, name)}")
-    from noisereel.cli.device import pick
     from noisereel.evaluate.following import following
+    from noisereel.making.device import pick
     from noisereel.pipeline import TextToVideo
     from noisereel.worlds.shapes import Part
 

@@ -10,11 +10,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noisereel import __version__
 from noisereel.cli.clock import Clock
-from noisereel.cli.device import pick
 from noisereel.cli.parsing import Parser
 from noisereel.cli.progress import Report, progress
+from noisereel.making.device import pick
 
 if TYPE_CHECKING:  # torch takes a second to import, and help needs none of it
     from noisereel.making.job import Job
@@ -56,16 +55,18 @@ def run(options: Namespace) -> dict[str, Any]:
     clock = Clock()
     with clock.time("load"):
         from noisereel.making.job import Order, prepared
+        from noisereel.making.recipe import recipe
         from noisereel.pipeline import TextToVideo, repeated
 
         prompts = repeated(options.prompt, options.count)
         paths = places(options, len(prompts))
         pipe = TextToVideo.from_pretrained(options.model).to(pick(options.device))
-        job = prepared(pipe, prompts, Order(**{field.name: getattr(options, field.name) for field in fields(Order)}))
+        order = Order(**{field.name: getattr(options, field.name) for field in fields(Order)})
+        job = prepared(pipe, prompts, order)
         at_once = affordable(job, paths[0], len(prompts))
         unknown = tell_unknown_words(pipe, prompts)
     seed = secrets.randbits(31) if options.seed is None else options.seed
-    common = notes(pipe, job, options)
+    common = recipe(pipe, options.model, job, order)
     made = [{"prompt": prompt, "seed": seed + number, **common} for number, prompt in enumerate(prompts)]
     with progress("sampling") as report:
         problems = make(job, made, paths, at_once, clock, report)
@@ -180,25 +181,3 @@ def tell_unknown_words(pipe: TextToVideo, prompts: Sequence[str]) -> list[str]:
     if words:
         print(f"noisereel: the model never saw {', '.join(map(repr, words))} in training, and will guess", file=sys.stderr)
     return words
-
-
-def notes(pipe: TextToVideo, job: Job, options: Namespace) -> dict[str, Any]:
-    """What is kept inside each file besides its prompt and seed, so that it can be made again."""
-    optional = {
-        "negative": options.negative,
-        "image": options.image and str(options.image),
-        "clip": options.clip and str(options.clip),
-        "extend": options.extend,
-        "between": options.between and list(map(str, options.between)),
-    }
-    return {
-        "model": options.model,
-        "steps": job.system.first.steps,
-        "guidance": pipe.guidance(options.guidance),
-        "frames": job.shape[0],
-        "height": job.shape[1],
-        "width": job.shape[2],
-        "fps": job.finish.fps,
-        **{name: value for name, value in optional.items() if value is not None},
-        "noisereel": __version__,
-    }

@@ -70,7 +70,7 @@ def about_model(name: str) -> dict[str, Any]:
     return {
         "model": name,
         "folder": str(folder),
-        "summary": summary(pipe.card),
+        "summary": pipe.summary,
         "makes": {"frames": frames, "height": height, "width": width, "fps": pipe.system.last.fps},
         "recipe": pipe.call["recipe"],
         "arguments": pipe.call["arguments"],
@@ -79,10 +79,3 @@ def about_model(name: str) -> dict[str, Any]:
         "about": pipe.about,
         "words": pipe.known_words(),
     }
-
-
-def summary(card: str) -> str:
-    """The first paragraph of prose of a model card."""
-    body = card.split("\n---\n", 1)[1] if card.startswith("---\n") and "\n---\n" in card else card
-    paragraphs = [" ".join(block.split()) for block in body.split("\n\n")]
-    return next((text for text in paragraphs if text and not text.startswith(("#", "!", "|", "<"))), "")

@@ -15,9 +15,9 @@ import torch
 
 from noisereel import checkpoint
 from noisereel.cli.card import model_card
-from noisereel.cli.device import computes_in_bf16, pick
 from noisereel.cli.progress import progress
 from noisereel.data.mix import InTurn, Mix, limited
+from noisereel.making.device import computes_in_bf16, pick
 from noisereel.pipeline import TextToVideo, locate
 from noisereel.recipes.plan import rebuild
 from noisereel.trainer import Phase, Trainer

@@ -13,6 +13,7 @@ from torch import Generator
 from noisereel.data.reader import probe, read_clip
 from noisereel.making.finish import Finish
 from noisereel.pipeline import TextToVideo
+from noisereel.stage import Stage
 from noisereel.system import Moment, System, spread
 from noisereel.types import Rng, Video
 
@@ -73,10 +74,8 @@ class Job:
 
     @property
     def keep(self) -> int:
-        """How many frames an extension goes on from: half of what the model makes at once, in whole frames of its latents."""
-        codec = self.system.first.codec
-        lead, stride = codec.lead, codec.stride[0]
-        return max(lead + (self.system.first.shape[0] // 2 - lead) // stride * stride, lead or stride)
+        """How many frames an extension goes on from."""
+        return kept_frames(self.system.first)
 
     @property
     def known(self) -> bool:
@@ -145,6 +144,12 @@ def prepared(pipe: TextToVideo, prompts: Sequence[str], order: Order) -> Job:
             transparent=order.transparent,
         ),
     )
+
+
+def kept_frames(stage: Stage) -> int:
+    """How many frames an extension goes on from: half of what is made at once, in whole frames of the latents."""
+    lead, stride = stage.codec.lead, stage.codec.stride[0]
+    return max(lead + (stage.shape[0] // 2 - lead) // stride * stride, lead or stride)
 
 
 def clip(paths: Sequence[Path], height: int, width: int) -> tuple[Video, float | None]:

@@ -1,0 +1,148 @@
+"""A thread for each worker process: hands it jobs, hears of them, starts it again when it dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Protocol
+
+from noisereel.serve import messages, worker
+from noisereel.serve.messages import FromWorker, Task, ToWorker
+
+TICK = 0.05  # seconds between looks at what was cancelled and who watches
+
+
+class Link(Protocol):
+    """A worker, wherever it runs."""
+
+    def send(self, message: ToWorker) -> None: ...
+
+    def receive(self, seconds: float) -> FromWorker | None:
+        """The next message, None if none comes in that time. Raises EOFError: the worker is gone."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LocalLink:
+    """A worker process on this machine."""
+
+    def __init__(self, models: Sequence[tuple[str, str]], device: str | None, data: Path) -> None:
+        spawn = multiprocessing.get_context("spawn")  # a forked process cannot use an accelerator
+        self._here, there = spawn.Pipe()
+        self._process: BaseProcess = spawn.Process(
+            target=worker.main, args=(there, list(models), device, data), daemon=True, name="noisereel worker"
+        )
+        self._process.start()
+        there.close()
+
+    @property
+    def connection(self) -> Connection:
+        return self._here
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    def send(self, message: ToWorker) -> None:
+        try:
+            self._here.send(message)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise EOFError from error
+
+    def receive(self, seconds: float) -> FromWorker | None:
+        try:
+            return self._here.recv() if self._here.poll(seconds) else None
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise EOFError from error
+
+    def close(self) -> None:
+        self._here.close()
+        self._process.kill()
+        self._process.join()
+
+
+class Desk(Protocol):
+    """Where a dispatcher gets jobs and tells of them."""
+
+    def next_work(self, seconds: float) -> list[Task]:
+        """Jobs to be sampled together; none if none comes in that time."""
+        ...
+
+    def heard(self, message: FromWorker) -> None: ...
+
+    def still_wanted(self, id: str) -> bool: ...
+
+    def watched(self, ids: Sequence[str]) -> frozenset[str]: ...
+
+    def died(self, ids: Sequence[str]) -> None: ...
+
+
+class Dispatcher(threading.Thread):
+    """Keeps one worker busy."""
+
+    def __init__(self, desk: Desk, connect: Callable[[], Link]) -> None:
+        super().__init__(daemon=True, name="noisereel dispatcher")
+        self.desk, self.connect = desk, connect
+        self.link: Link | None = None
+        self.deaths = 0
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        """Until ``stop``: a worker that dies is started again, later and later if it keeps dying."""
+        while not self._stop_asked.is_set():
+            self.link = self.connect()
+            try:
+                while not self._stop_asked.is_set():
+                    self._serve(self.link)
+            except EOFError:
+                self.deaths += 1
+                self._stop_asked.wait(min(10.0, 0.1 * 2 ** min(self.deaths, 7)))
+            finally:
+                self.link.close()
+
+    def stop(self) -> None:
+        """Ends the worker too; what it was doing is started over by the next server."""
+        self._stop_asked.set()
+        self.join()
+
+    def _serve(self, link: Link) -> None:
+        if (message := link.receive(0)) is not None:  # such as a model that was opened
+            self.desk.heard(message)
+            return
+        tasks = self.desk.next_work(TICK)
+        if tasks:
+            self._work(link, tasks)
+
+    def _work(self, link: Link, tasks: list[Task]) -> None:
+        open_ = [task.id for task in tasks]
+        watched: frozenset[str] = frozenset()
+        told: set[str] = set()
+        try:
+            link.send(messages.Work(tasks))
+            looked = 0.0
+            while not self._stop_asked.is_set():
+                if time.monotonic() - looked > TICK:
+                    looked = time.monotonic()
+                    for id in [id for id in open_ if id not in told and not self.desk.still_wanted(id)]:
+                        link.send(messages.Cancel(id))
+                        told.add(id)
+                    if (now := self.desk.watched(open_)) != watched:
+                        link.send(messages.Watch(now))
+                        watched = now
+                message = link.receive(TICK)
+                if isinstance(message, messages.Idle):
+                    self.deaths = 0
+                    return
+                if message is not None:
+                    self.desk.heard(message)
+                if isinstance(message, messages.Done | messages.Failed):
+                    open_ = [id for id in open_ if id != message.id]
+        except EOFError:
+            self.desk.died(open_)
+            raise

@@ -1,0 +1,276 @@
+"""The routes of OpenAI's video API, and our own beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from noisereel.serve.asking import Kind, Remix, VideoRequest, settings_of, with_input
+from noisereel.serve.bodies import checked, read_body
+from noisereel.serve.errors import Refused, invalid
+from noisereel.serve.facts import Facts
+from noisereel.serve.formats import TYPES, Wanted, written
+from noisereel.serve.server import Server
+from noisereel.serve.store import Job, new_id
+from noisereel.serve.uploads import accept, kind_of
+
+HEARTBEAT = 15.0  # seconds of silence after which a stream says that it is alive
+
+router = APIRouter()
+
+
+def server_of(request: Request) -> Server:
+    return request.app.state.server
+
+
+def owner_of(request: Request) -> str:
+    """Whoever's key the request holds."""
+    return request.app.state.keys.owner(request.headers.get("authorization"))
+
+
+Owner = Annotated[str, Depends(owner_of)]
+TheServer = Annotated[Server, Depends(server_of)]
+
+
+@router.post("/v1/videos")
+async def create(request: Request, owner: Owner, server: TheServer) -> JSONResponse:
+    """Accept a job: when this is answered, it is kept."""
+    fields, upload, reference = await read_body(request)
+    asked = checked(VideoRequest, fields)
+    once = request.headers.get("idempotency-key")
+    job = await run_in_threadpool(_accepted, server, owner, asked, upload, reference, once)
+    return _video(server, job)
+
+
+@router.post("/v1/videos/extensions")
+async def extend(request: Request, owner: Owner, server: TheServer) -> JSONResponse:
+    """Go on from a video that was made here or is sent along; ``seconds`` is how much is added."""
+    fields, upload, reference = await read_body(request)
+    asked = checked(VideoRequest, {**fields, "kind": "extend"})
+    if upload is None and reference is None:
+        raise invalid("Which video is to be extended? Send it, or its id.", "video", "missing_required_parameter")
+    job = await run_in_threadpool(_accepted, server, owner, asked, upload, reference, request.headers.get("idempotency-key"))
+    return _video(server, job)
+
+
+@router.get("/v1/videos")
+def list_videos(
+    owner: Owner,
+    server: TheServer,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(max_length=100)] = None,
+    order: Literal["asc", "desc"] = "desc",
+) -> JSONResponse:
+    """A page of the jobs, the newest first."""
+    try:
+        jobs, more = server.store.page(owner, limit=limit, after=after, newest_first=order == "desc")
+    except KeyError as error:
+        raise invalid("There is no video with the id that after names.", "after") from error
+    data = [server.describe(job) for job in jobs]
+    first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+    return JSONResponse({"object": "list", "data": data, "has_more": more, "first_id": first, "last_id": last})
+
+
+@router.get("/v1/videos/{video_id}")
+def retrieve(video_id: str, owner: Owner, server: TheServer) -> JSONResponse:
+    """One job; the header says when it is worth asking again."""
+    return _video(server, server.find(owner, video_id))
+
+
+@router.delete("/v1/videos/{video_id}")
+def delete(video_id: str, owner: Owner, server: TheServer) -> JSONResponse:
+    """Cancel the job if it is not over, and remove its files."""
+    server.delete(owner, video_id)
+    return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
+
+
+@router.post("/v1/videos/{video_id}/cancel")
+def cancel(video_id: str, owner: Owner, server: TheServer) -> JSONResponse:
+    """Stop the job within a sampling step; it has then failed with the code ``cancelled``."""
+    return _video(server, server.cancel(owner, video_id))
+
+
+@router.post("/v1/videos/{video_id}/remix")
+async def remix(video_id: str, request: Request, owner: Owner, server: TheServer) -> JSONResponse:
+    """The same settings and seed with another prompt."""
+    fields, _, _ = await read_body(request)
+    asked = checked(Remix, fields)
+
+    def submit() -> Job:
+        before = server.find(owner, video_id)
+        if before.settings["input"]:
+            raise invalid("A video that began with a file cannot be remixed: send the file again.", "video_id")
+        settings = {**before.settings, "prompt": asked.prompt, "remixed_from": video_id}
+        return server.submit(owner, settings, once=request.headers.get("idempotency-key"))
+
+    return _video(server, await run_in_threadpool(submit))
+
+
+@router.get("/v1/videos/{video_id}/content")
+def content(video_id: str, owner: Owner, server: TheServer, variant: str = "video", format: str | None = None) -> FileResponse:
+    """The finished video, its middle frame, or all frames as a sheet."""
+    wanted = Wanted.of(variant, format)
+    job = server.find(owner, video_id)
+    if job.expired:
+        raise Refused(410, "The files of this video were removed to make room.", "video_expired", "video_id")
+    if job.state != "completed" or job.result is None:
+        raise Refused(409, f"The video is {job.state}, not completed.", "video_not_ready", "video_id")
+    path = written(server.results.of(job.id), wanted, job.result, job.settings["fps"], job.settings["scale"])
+    return FileResponse(
+        path,
+        media_type=TYPES[wanted.format],
+        filename=f"{job.id}.{wanted.format}",
+        content_disposition_type="inline",
+        headers={"Cache-Control": "private, max-age=86400, immutable"},
+    )
+
+
+@router.get("/v1/videos/{video_id}/events")
+async def events_of_one(video_id: str, owner: Owner, server: TheServer) -> StreamingResponse:
+    """What happens to one job until it ends, as server-sent events: state, progress, preview."""
+    await run_in_threadpool(server.find, owner, video_id)
+    return _stream(server, owner, video_id)
+
+
+@router.get("/v1/events")
+async def events_of_all(owner: Owner, server: TheServer) -> StreamingResponse:
+    """What happens to all jobs."""
+    return _stream(server, owner, None)
+
+
+@router.get("/v1/models")
+def models(owner: Owner, server: TheServer) -> JSONResponse:
+    """The models that are open, with what each can do."""
+    return JSONResponse({"object": "list", "data": [_model(facts) for facts in server.facts.values()]})
+
+
+@router.get("/v1/models/{model}")
+def model(model: str, owner: Owner, server: TheServer) -> JSONResponse:
+    return JSONResponse(_model(_facts(server, model)))
+
+
+@router.get("/health")
+async def health(server: TheServer) -> JSONResponse:
+    """200 when videos can be made."""
+    state = "ok" if server.ready else "starting"
+    return JSONResponse({"status": state, "models": list(server.facts)}, 200 if server.ready else 503)
+
+
+@router.get("/metrics")
+def metrics(owner: Owner, server: TheServer) -> PlainTextResponse:
+    """For Prometheus."""
+    text = server.metrics.text(server.store, len(server.broker))
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _accepted(
+    server: Server, owner: str, asked: VideoRequest, upload: bytes | None, reference: str | None, once: str | None
+) -> Job:
+    facts = _facts(server, asked.model)
+    kind = _kind(asked, upload, reference)
+    settings = settings_of(asked, facts, server.config, kind)
+    id = new_id()
+    if reference is not None:
+        upload = _made_here(server, owner, reference)
+    if upload is not None:
+        server.check_room(owner)
+        frames, sha256 = accept(upload, server.inputs, id, one_frame=kind == "image", fps=facts.fps)
+        try:
+            settings = with_input(settings, facts, id, frames, sha256, added=asked.seconds)
+            return server.submit(owner, settings, once=once, id=id)
+        except Refused:
+            server.inputs.remove(id)
+            raise
+    return server.submit(owner, settings, once=once, id=id)
+
+
+def _kind(asked: VideoRequest, upload: bytes | None, reference: str | None) -> Kind:
+    """What was asked for, or what the file that was sent suggests."""
+    given = upload is not None or reference is not None
+    if not given:
+        if asked.kind not in (None, "generate"):
+            raise invalid(f"{asked.kind} takes a file: send it as input_reference.", "input_reference")
+        return "generate"
+    if asked.kind == "generate":
+        raise invalid("generate takes no file; image, extend and upscale do.", "input_reference")
+    if asked.kind:
+        return asked.kind
+    found = kind_of(upload[:32]) if upload is not None else ("video", "")
+    return "image" if found is None or found[0] == "image" else "extend"
+
+
+def _made_here(server: Server, owner: str, id: str) -> bytes:
+    """The lossless frames of a finished video."""
+    job = server.find(owner, id)
+    if job.state != "completed" or job.expired or job.result is None:
+        raise Refused(409, "The video that is referred to is not there.", "video_not_ready", "video")
+    folder = server.results.of(id)
+    return written(folder, Wanted("video", "apng"), job.result, job.settings["fps"], job.settings["scale"]).read_bytes()
+
+
+def _facts(server: Server, model: str | None) -> Facts:
+    if not server.facts:
+        raise Refused(503, "The model is being loaded; try again in a second.", "starting", headers={"Retry-After": "1"})
+    if model is None:
+        return next(iter(server.facts.values()))
+    if model not in server.facts:
+        if any(name == model for name, _ in server.config.models) and model not in server.broken:
+            raise Refused(503, "The model is being loaded; try again in a second.", "starting", headers={"Retry-After": "1"})
+        there = ", ".join(server.facts)
+        raise Refused(404, f"There is no such model here; there is {there}.", "model_not_found", "model")
+    return server.facts[model]
+
+
+def _model(facts: Facts) -> dict[str, Any]:
+    return {"object": "model", "created": 0, "owned_by": "noisereel", **asdict(facts)}
+
+
+def _video(server: Server, job: Job) -> JSONResponse:
+    left = server.eta(job) if job.state in ("queued", "in_progress") else None
+    soon = 1000 if left is None else max(100, min(2000, int(1000 * left)))
+    return JSONResponse(server.describe(job), headers={"openai-poll-after-ms": str(soon)})
+
+
+def _stream(server: Server, owner: str, id: str | None) -> StreamingResponse:
+    if len(server.broker) >= server.config.listeners:
+        raise Refused(429, "Too many streams of events are open.", "too_many_streams", headers={"Retry-After": "5"})
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(server, owner, id), media_type="text/event-stream", headers=headers)
+
+
+async def _events(server: Server, owner: str, id: str | None) -> AsyncIterator[str]:
+    with server.broker.listening(owner, id) as listener:
+        yield ": hello\n\n"
+        if id is not None:  # the present state, so that nobody waits for what has happened already
+            job = await run_in_threadpool(server.store.get, id)
+            if job is None:
+                return
+            yield _event("state", await run_in_threadpool(server.describe, job))
+            if job.state in ("completed", "failed"):
+                return
+        while not server.stopping:
+            try:
+                event = await asyncio.wait_for(listener.queue.get(), HEARTBEAT)
+            except TimeoutError:
+                yield ": still here\n\n"
+                continue
+            yield _event(event.kind, event.data)
+            if id is not None and event.kind == "state" and event.data["status"] in ("completed", "failed"):
+                return
+
+
+def _event(kind: str, data: dict[str, Any]) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+
+
+def refused(_: Request, error: Exception) -> Response:
+    """The answer to what was refused."""
+    assert isinstance(error, Refused)
+    return JSONResponse(error.body(), error.status, headers=dict(error.headers))

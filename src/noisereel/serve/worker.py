@@ -1,0 +1,237 @@
+"""The process that samples: models opened once, compatible jobs together, cancelled within a step, previews while watched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noisereel.serve.facts import facts_of
+from noisereel.serve.messages import (
+    Broken,
+    Cancel,
+    Done,
+    Failed,
+    FromWorker,
+    Idle,
+    Opened,
+    Preview,
+    Progress,
+    Task,
+    Watch,
+    Work,
+)
+from noisereel.serve.results import FRAMES, INPUT, Folders
+
+if TYPE_CHECKING:
+    from noisereel.making.job import Job, Order
+    from noisereel.pipeline import TextToVideo
+    from noisereel.system import Moment
+    from noisereel.types import Video
+
+PREVIEW_SHARE = 0.1  # of the time of sampling that previews may take
+GONE = (EOFError, BrokenPipeError, ConnectionResetError)  # what the end of the server looks like
+
+
+def main(server: Connection, models: Sequence[tuple[str, str]], device: str | None, data: Path) -> None:
+    """The life of a worker process; it ends with its server, however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the server decides
+    try:
+        Worker(server, device, data).serve(models)
+    except GONE:
+        os._exit(0)
+
+
+class Worker:
+    """Answers one server."""
+
+    def __init__(self, server: Connection, device: str | None, data: Path) -> None:
+        self.server = server
+        self.device = device
+        self.results, self.inputs = Folders(data / "results"), Folders(data / "inputs")
+        self.pipes: dict[str, TextToVideo] = {}
+        self.cancelled: set[str] = set()
+        self.watched: frozenset[str] = frozenset()
+
+    def serve(self, models: Sequence[tuple[str, str]]) -> None:
+        """Open the models, the first before anything else, then do what is asked until the server is gone."""
+        for name, place in models:
+            self.open(name, place)
+        while True:
+            message = self.server.recv()
+            if isinstance(message, Work):
+                self.work(message.tasks)
+            else:
+                self.heard(message)
+
+    def open(self, name: str, place: str) -> None:
+        from noisereel.making.device import pick
+        from noisereel.pipeline import TextToVideo
+
+        try:
+            pipe = TextToVideo.from_pretrained(place).to(pick(self.device))
+        except Exception as error:
+            self.tell(Broken(name, " ".join(str(error).split())))
+            return
+        self.pipes[name] = pipe
+        self.tell(Opened(asdict(facts_of(name, pipe))))
+
+    def work(self, tasks: list[Task]) -> None:
+        """Sample the tasks together; where they cannot be, each alone, for one of them may be the reason."""
+        self.cancelled.clear()
+        try:
+            self.make(tasks)
+        except ValueError:
+            for task in tasks:
+                self.make_alone(task)
+        except OSError as error:
+            if isinstance(error, GONE):
+                raise
+            self.fail(tasks, "server_error", f"The video could not be written: {error.strerror}.")
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            self.fail(tasks, "generation_failed", f"Sampling failed ({type(error).__name__}).")
+        self.tell(Idle())
+
+    def make_alone(self, task: Task) -> None:
+        try:
+            self.make([task])
+        except ValueError as error:
+            said = " ".join(str(error).split())
+            self.fail([task], "invalid_request", f"{said[:1].upper()}{said[1:]}.")
+
+    def fail(self, tasks: Sequence[Task], code: str, reason: str) -> None:
+        for task in tasks:
+            self.tell(Failed(task.id, code, reason))
+
+    def make(self, tasks: list[Task]) -> None:
+        """Sample, write and report, as many at once as memory holds.
+
+        Raises:
+            ValueError: what the model cannot do, or what does not fit in memory.
+        """
+        from noisereel.making.job import prepared
+        from noisereel.making.memory import samples_at_once
+        from noisereel.making.recipe import recipe
+
+        settings = tasks[0].settings
+        pipe = self.pipes.get(settings["model"])
+        if pipe is None:
+            raise ValueError(f"the model {settings['model']} is not open here")
+        order = ordered(settings, self.inputs)
+        job = prepared(pipe, [task.settings["prompt"] for task in tasks], order)
+        at_once = samples_at_once(job.system.first, job.shape, len(tasks), known=job.known)
+        common = recipe(pipe, settings["model"], job, order)
+        for start in range(0, len(tasks), at_once):
+            self.sample(tasks[start : start + at_once], job, common)
+
+    def sample(self, tasks: list[Task], job: Job, common: dict[str, Any]) -> None:
+        """Sample the tasks in one batch, and write what is still wanted."""
+        from noisereel.making.memory import enough_memory
+
+        ids = [task.id for task in tasks]
+        notes = [{"prompt": task.settings["prompt"], "seed": task.settings["seed"], **common} for task in tasks]
+        began, previews, video = time.perf_counter(), Previews(), None
+        with enough_memory("ask for a smaller or shorter video"):
+            for share, moment in job.moments([note["prompt"] for note in notes], [note["seed"] for note in notes]):
+                self.listen()
+                if self.cancelled.issuperset(ids):
+                    return
+                self.tell(Progress([id for id in ids if id not in self.cancelled], share))
+                for id, webp in previews.of(job.system, moment, ids, self.watched):
+                    self.tell(Preview(id, webp))
+                video = moment.video
+        assert video is not None
+        facts = {"sampling_seconds": time.perf_counter() - began, "batch": len(tasks)}
+        for one, task, note in zip(video.split(1), tasks, notes, strict=True):
+            self.listen()
+            if task.id not in self.cancelled:
+                self.tell(Done(task.id, {**facts, **self.kept(task, one, note, job.finish)}))
+
+    def kept(self, task: Task, video: Video, note: dict[str, Any], finish: Any) -> dict[str, Any]:
+        """Write the video and its frames into the job's folder; returns what is said of them."""
+        import numpy as np
+        import torch
+
+        from noisereel.data.writer import whole
+
+        folder = self.results.of(task.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        frames = ((video[0].float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        with whole(folder / FRAMES) as (temporary,), temporary.open("wb") as file:
+            np.savez_compressed(file, frames=frames)
+        finish.write(video, folder / "video.mp4", note)
+        return {"frames": frames.shape[1], "height": frames.shape[2], "width": frames.shape[3], "note": note}
+
+    def listen(self) -> None:
+        """Hear what the server has to say, without waiting for it."""
+        while self.server.poll():
+            self.heard(self.server.recv())
+
+    def heard(self, message: Any) -> None:
+        if isinstance(message, Cancel):
+            self.cancelled.add(message.id)
+        elif isinstance(message, Watch):
+            self.watched = message.ids
+
+    def tell(self, message: FromWorker) -> None:
+        self.server.send(message)
+
+
+def ordered(settings: dict[str, Any], inputs: Folders) -> Order:
+    """A job's settings as the library takes them."""
+    from noisereel.making.job import Order
+
+    path = inputs.of(settings["input"]) / INPUT if settings["input"] else None
+    named = ("negative", "steps", "guidance", "frames", "height", "width", "extend", "fps", "scale")
+    order = Order(**{name: settings[name] for name in named})
+    return replace(order, image=path) if settings["kind"] == "image" else replace(order, clip=path)
+
+
+class Previews:
+    """Small moving pictures of what is believed so far, as long as they cost little beside the sampling."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.spent = 0.0
+
+    def of(self, system: Any, moment: Moment, ids: Sequence[str], watched: frozenset[str]) -> list[tuple[str, bytes]]:
+        """Of those that are watched, unless previews have taken their share of the time."""
+        wanted = [(number, id) for number, id in enumerate(ids) if id in watched]
+        now = time.perf_counter()
+        if not wanted or moment.video is not None or self.spent > PREVIEW_SHARE * (now - self.began):
+            return []
+        stage = system.stages[moment.stage]
+        made = []
+        for number, id in wanted:
+            try:
+                made.append((id, picture(stage.decode(moment.step.clean[number : number + 1]))))
+            except ValueError:  # not finite: the end will tell
+                continue
+        self.spent += time.perf_counter() - now
+        return made
+
+
+def picture(video: Video, frames: int = 8, side: int = 128) -> bytes:
+    """A video as a small animated WebP."""
+    import io
+
+    import torch
+    from PIL import Image
+
+    count = video.shape[2]
+    chosen = video[0, :, torch.linspace(0, count - 1, min(frames, count)).round().long()]
+    array = ((chosen.float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).numpy()
+    first, *rest = [Image.fromarray(frame) for frame in array]
+    for image in (first, *rest):
+        image.thumbnail((side, side))
+    stream = io.BytesIO()
+    first.save(stream, "WEBP", save_all=True, append_images=rest, duration=125, loop=0, quality=60, method=0)
+    return stream.getvalue()
