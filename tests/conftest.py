@@ -1,5 +1,6 @@
 """What tests of several modules share: a tiny model, made once, that has learned words but nothing else."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,15 @@ from noisereel.recipes.plan import rebuild
 from noisereel.worlds.pools import Pools
 
 CAPTIONS = ("a red circle moves to the left", "a blue square stands still on a green ground", "two small stars fall")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the tests keep for later they keep for themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("NOISEREEL_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

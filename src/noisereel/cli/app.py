@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import sys
 import warnings
@@ -18,6 +19,7 @@ VERBS = {
     "generate": "make a video (or an image) from a sentence",
     "decode": "finish a video that was sampled but could not be decoded",
     "train": "train a recipe, from nothing or from where it stopped",
+    "data": "say what a folder of videos holds, or write it in another layout",
     "evaluate": "measure how well a model follows its prompts",
     "serve": "a web page and an API that make videos",
     "show": "what a model or a generated file says about itself",
@@ -38,6 +40,7 @@ Text-to-video diffusion: generate with the shipped model, or train your own.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0; 2 after a user's mistake, told in one line; 130 when interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    listen()
     # Read when torch is loaded. Threads that wait by spinning made a 5 s generation take up to 116 s on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -77,6 +80,27 @@ def dispatch(given: list[str]) -> int:
 def remarked(message: Warning | str, *_: Any, **__: Any) -> None:
     """A warning as one line on stderr, without the place in the code that it came from."""
     print(f"noisereel: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+class Told(logging.Handler):
+    """What the library logs as lines on stderr, each once: several sources may look at the same folder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = " ".join(record.getMessage().split())
+        if line not in self.lines:
+            self.lines.add(line)
+            print(f"noisereel: {line}", file=sys.stderr)
+
+
+def listen() -> None:
+    """Tell what the library logs from here on."""
+    logger = logging.getLogger("noisereel")
+    logger.handlers = [Told()]
+    logger.setLevel(logging.INFO)
 
 
 def failed(problem: str, code: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from noisereel.data.cache import cache_folder
 from noisereel.data.clips import Clip, Source
 
 Encode = Callable[[Float[Tensor, "b c t h w"]], Float[Tensor, "b z _ _ _"]]
@@ -106,14 +106,6 @@ class Kept:
         with self.log.open("a") as file:
             file.write(json.dumps(note) + "\n")
         self.notes[row] = note
-
-
-def cache_folder() -> Path:
-    """Where what can be made again is kept: ``NOISEREEL_CACHE``, or the user's cache folder."""
-    chosen = os.environ.get("NOISEREEL_CACHE")
-    return (
-        Path(chosen).expanduser() if chosen else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "noisereel"
-    )
 
 
 def weights_hash(module: nn.Module) -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from noisereel.data.reader import IMAGE_ENDINGS
+from noisereel.data.media import IMAGE_ENDINGS
 from noisereel.data.sheets import Frames, atlas, tiled
 from noisereel.types import Video
 

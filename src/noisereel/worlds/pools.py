@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from noisereel.data.clips import Clip, Source, Unlabelled, unlabelled
-from noisereel.data.folder import Folder
+from noisereel.data.collection import Collection
+from noisereel.data.layouts.hub import PREFIX
 from noisereel.data.mix import blended
+from noisereel.data.want import Want
 from noisereel.worlds.emoji import Emoji
 from noisereel.worlds.shapes import Part, Shapes
 from noisereel.worlds.sprites import Sprites
 
 LEGAL = (
-    "shapes, shapes-small (what fits 32 pixels), sprites=CHECKOUT, emoji=CHECKOUT, a folder of clips, or several joined by +"
+    "shapes, shapes-small (what fits 32 pixels), sprites=CHECKOUT, emoji=CHECKOUT, a folder or file of clips, hf:OWNER/NAME, "
+    "or several joined by +"
 )
 HELD_OUT_ONE_IN = 10  # clips of a folder
 LOOKED_AT = 100  # clips, in search of captions to prompt with: a folder may have none at all
@@ -79,18 +82,18 @@ def _open(name: str, shape: tuple[int, int, int], fps: float, seconds: float) ->
     if root and kind in ("sprites", "emoji"):
         world: Callable[..., Source] = Sprites if kind == "sprites" else Emoji
         return _world(lambda **which: world(root=Path(root).expanduser(), **lasting, **which))
-    if not name or not Path(name).expanduser().is_dir():
+    if not (name and Path(name).expanduser().exists()) and not name.startswith(PREFIX):
         raise ValueError(f"there is no training data called {name!r}; use {LEGAL}")
-    path = Path(name).expanduser()
-    return _split(Folder(path=path, **size), Folder(path=path, **{**size, "frames": 1}))
+    place = name if name.startswith(PREFIX) else Path(name).expanduser()
+    return _split(*(Collection(place=place, want=Want(**{**size, "frames": some})) for some in (frames, 1)))
 
 
-def _split(videos: Folder, images: Folder) -> Pools:
+def _split(videos: Collection, images: Collection) -> Pools:
     """Every tenth video is kept for testing, single frames of it too; in a folder that is too small, none is."""
     kept = range(0, len(videos), HELD_OUT_ONE_IN) if len(videos) >= HELD_OUT_ONE_IN else range(0)
-    files = {videos.clips[number][0] for number in kept}
+    names = {videos.clips[number][0].name for number in kept}
     trained, tested = (
-        [[n for n, (file, _) in enumerate(folder.clips) if (file in files) == test] for folder in (videos, images)]
+        [[n for n, (item, _) in enumerate(clips.clips) if (item.name in names) == test] for clips in (videos, images)]
         for test in (False, True)
     )
     return Pools(
@@ -119,9 +122,9 @@ def _size(source: Source, most: int) -> int:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Some clips of a folder."""
+    """Some clips of a collection."""
 
-    folder: Folder
+    clips: Collection
     numbers: Sequence[int]
 
     def __len__(self) -> int:
@@ -129,4 +132,4 @@ class _Chosen:
 
     def __getitem__(self, index: int) -> Clip:
         round_, position = divmod(index, len(self.numbers))
-        return self.folder[round_ * len(self.folder) + self.numbers[position]]
+        return self.clips[round_ * len(self.clips) + self.numbers[position]]
