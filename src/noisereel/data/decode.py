@@ -203,7 +203,6 @@ def _timed_image(media: Media) -> Iterator[Timed]:
 
 def _probe_image(media: Media) -> Probe:
     with media.open() as file, Image.open(cast(Any, file)) as image:
-        image.load()
         lengths = list(_animation(image))
         seconds = sum(lengths)
         frames = sum(round(length / min(lengths)) for length in lengths)  # writers merge equal frames into a longer one
@@ -215,6 +214,7 @@ def _animation(image: Image.Image) -> Iterator[float]:
     count = getattr(image, "n_frames", 1)
     for i in range(1 if getattr(image, "default_image", False) and count > 1 else 0, count):
         image.seek(i)
+        image.load()  # only then does a webp say for how long
         yield (image.info.get("duration", 0) / 1000 or _UNTIMED) if count > 1 else 1.0
 
 

@@ -96,7 +96,7 @@ def _captions(notes: Mapping[str, Any], beside: str | None, clips: int) -> list[
     if held is None:
         return [None] * clips
     held = held.tolist() if isinstance(held, np.ndarray) else held
-    texts = [text and (str(text).strip() or None) for text in (held if isinstance(held, list | tuple) else [held])]
+    texts = [(str(text or "").strip() or None) for text in (held if isinstance(held, list | tuple) else [held])]
     if len(texts) != clips:
         raise ValueError(f"it has {len(texts)} captions for {clips} clips: write one for each, empty where there is none")
     return texts
