@@ -147,6 +147,8 @@ def test_the_wheel_is_complete(wheel: Path) -> None:
         path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")
     }
     assert not [name for name in names if "tests/" in name or "__pycache__" in name]
+    page = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "noisereel" / "serve" / "page").iterdir()}
+    assert "noisereel/serve/page/index.html" in page <= names
     weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "weights").rglob("*") if path.is_file()}
     assert {f"noisereel/{path}" for path in weights} <= names
 

@@ -26,6 +26,7 @@ class Facts:
     stages: int
     can: tuple[str, ...]  # kinds of jobs
     examples: tuple[str, ...]
+    words: tuple[str, ...]  # seen in training; none where the text encoder came trained
     parameters: int
     recipe: str
     summary: str
@@ -78,6 +79,7 @@ def facts_of(name: str, pipe: Any) -> Facts:
         stages=len(system.stages),
         can=tuple(can),
         examples=examples(pipe),
+        words=tuple(pipe.known_words()),
         parameters=sum(p.numel() for part in system.parts().values() for p in part.parameters()),
         recipe=str(pipe.call["recipe"]),
         summary=pipe.summary,
