@@ -318,6 +318,7 @@ def test_config_rebuilds_the_network(kind: str) -> None:
         (dict(multipliers=(1, 2, 4)), "multipliers has 3 levels"),
         (dict(norm_groups=5), "norm_groups=5 does not divide"),
         (dict(head_width=12), "head_width=12 does not divide"),
+        (dict(pooled_tokens=4, text_dim=0), "pooled_tokens=4 needs pooled_dim and text_dim"),
     ],
 )
 def test_a_bad_option_is_named(config: dict[str, Any], message: str) -> None:
@@ -331,3 +332,37 @@ def test_bad_input_is_named() -> None:
         made(video(size=7), torch.rand(2), Cond())
     with pytest.raises(ValueError, match="takes 0 hint channels and was given 3"):
         made(video(), torch.rand(2), Cond(hint=Hint(channels=video())))
+
+
+@torch.no_grad()
+def test_pooled_text_becomes_tokens_of_its_own() -> None:
+    """unCLIP, section 2.1: four tokens of an image embedding, beside those of the text or without any."""
+    made = net(pooled_tokens=4)
+    x, t = video(), torch.tensor([0.3, 0.8])
+    pooled = torch.randn(2, 10, generator=torch.Generator().manual_seed(0))
+    told = Text(tokens=torch.zeros(2, 0, 12), mask=torch.zeros(2, 0, dtype=torch.bool), pooled=pooled)
+    given = made.pooled_tokens(pooled).unflatten(1, (4, 12))
+    # The same network without the option, handed those tokens as text.
+    plain = net()
+    plain.load_state_dict({name: tensor for name, tensor in made.state_dict().items() if not name.startswith("pooled_tokens.")})
+    as_text = Text(tokens=given, mask=torch.ones(2, 4, dtype=torch.bool), pooled=pooled)
+    torch.testing.assert_close(made(x, t, Cond(text=told)), plain(x, t, Cond(text=as_text)))
+    groups = torch.tensor([[0, 0, 0, 1, 1], [1, 1, 0, 0, 0]])
+    torch.testing.assert_close(
+        made(x, t, Cond(text=told, groups=groups)), plain(x, t, Cond(text=as_text, groups=groups)), atol=1e-5, rtol=1e-5
+    )
+    words = replace(as_text, tokens=torch.cat([as_text.tokens[:, :2] * 2, given], 1), mask=torch.ones(2, 6, dtype=torch.bool))
+    beside = Text(tokens=words.tokens[:, :2], mask=words.mask[:, :2], pooled=pooled)
+    torch.testing.assert_close(made(x, t, Cond(text=beside)), plain(x, t, Cond(text=words)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["VDM", "Make-A-Video"])
+def test_a_network_that_is_given_a_hint_takes_over_from_one_that_is_not(kind: str) -> None:
+    made, told = net(**KINDS[kind]), UNet(**(SMALL | KINDS[kind] | dict(hint_channels=4)))
+    told.take(made)
+    x, t = video(), torch.tensor([0.3, 0.8])
+    hint = Hint(channels=torch.randn(2, 4, *x.shape[2:], generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(told(x, t, Cond(hint=hint)), made(x, t, Cond()))
+    with pytest.raises(ValueError, match="same network without its hint"):
+        told.take(net(**KINDS[kind], depth=2))

@@ -161,3 +161,17 @@ def test_half_precision_autocast_changes_only_rounding(encoder: SmallTextEncoder
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of its 4 heads, given 30"):
         SmallTextEncoder(dim=30)
+
+
+def test_words_that_no_caption_held_can_be_left_unread() -> None:
+    torch.manual_seed(0)
+    encoder = SmallTextEncoder(vocabulary_size=300, dim=32, heads=4, only_known=True)
+    torch.testing.assert_close(encoder(["A red, circle!"]).pooled, encoder(["A red, circle!"]).pooled)
+    encoder.learn_words(CAPTIONS)
+    check_equal(encoder(["a red zebra circle waltzes left"]), encoder(["a red circle left"]))
+    check_equal(encoder(["a RED circle, left!"]), encoder(["a red circle left"]))
+    assert not encoder(["zebra"]).mask.any()
+    assert encoder.unknown_words("a zebra") == ["zebra"]
+    reads_all = SmallTextEncoder(vocabulary_size=300, dim=32, heads=4)
+    reads_all.learn_words(CAPTIONS)
+    assert reads_all(["zebra"]).mask.any()

@@ -73,6 +73,7 @@ class UNet(nn.Module):
         blend: mix the temporal parts in by a learned alpha (Video LDM).
         text_dim: width of the text tokens that are attended to; 0 for none.
         pooled_dim: width of the pooled text that joins the time embedding; 0 for none.
+        pooled_tokens: the pooled text also becomes so many tokens, attended to as those of the text are (unCLIP, section 2.1).
         scalars: which of "fps" and "hint_noise" join the time embedding; with hint_path "temporal" that of the temporal
             convolutions alone, so that the image network never hears of them.
         embed_width: of the time embedding; 0 for ``4 * width``.
@@ -90,6 +91,8 @@ class UNet(nn.Module):
         self.time = ScalarEmbedding(options.width, embed, unit=1000.0)
         self.scalars = nn.ModuleDict({name: ScalarEmbedding(options.width, embed, SCALARS[name]) for name in options.scalars})
         self.pooled = Embedding(options.pooled_dim, embed) if options.pooled_dim else None
+        made = options.pooled_tokens * options.text_dim
+        self.pooled_tokens = nn.Linear(options.pooled_dim, made) if made else None
 
         self.hints = HintEncoder(options.hint_channels, options.widths) if options.hint_path == "temporal" else None
         self.conv_in = parts.conv(options.input_channels, options.widths[0])
@@ -153,6 +156,22 @@ class UNet(nn.Module):
             for name, parameter in own.items():
                 parameter.copy_(state[name])
 
+    @torch.no_grad()
+    def take(self, other: UNet) -> None:
+        """Take the weights of a network that is the same but for the hint it is not given; it does the same then.
+
+        Raises:
+            ValueError: it is another network.
+        """
+        state = dict(other.state_dict())
+        (name,) = (name for name, weight in self.named_parameters() if weight is first_conv(self.conv_in).weight)
+        columns = torch.zeros_like(self.get_parameter(name))
+        try:
+            columns[:, : state[name].shape[1]] = state[name]
+            self.load_state_dict(state | {name: columns})
+        except (KeyError, RuntimeError) as error:
+            raise ValueError("these are not the weights of the same network without its hint") from error
+
     def _maps(self, x: Video, cond: Cond) -> Float[Tensor, "bt c_in h w"]:
         """The input of the first convolution, in channels-last memory."""
         given = 0 if cond.hint is None else cond.hint.channels.shape[1]
@@ -207,6 +226,9 @@ class UNet(nn.Module):
         some = cond.text.mask.any(-1)
         tokens = cond.text.tokens.to(like.dtype) * some[:, None, None]
         mask = cond.text.mask | ~some[:, None]
+        if self.pooled_tokens is not None:
+            more = rearrange(self.pooled_tokens(cond.text.pooled.to(like.dtype)), "n (l d) -> n l d", d=tokens.shape[2])
+            tokens, mask = torch.cat([tokens, more], dim=1), torch.cat([mask, mask.new_ones(more.shape[:2])], dim=1)
         if cond.groups is None:
             return tokens, mask
         rows = cond.groups.flatten()

@@ -38,6 +38,7 @@ class UNetConfig:
     blend: bool = False
     text_dim: int = 0
     pooled_dim: int = 0
+    pooled_tokens: int = 0
     scalars: Sequence[str] = ()
     embed_width: int = 0
     norm_groups: int = 32
@@ -55,6 +56,8 @@ class UNetConfig:
             raise ValueError(f"hint_path='temporal' needs temporal_conv='residual' and hint_channels, {given}")
         if unknown := set(self.scalars) - set(SCALARS):
             raise ValueError(f"scalars has {', '.join(sorted(unknown))}; known are {', '.join(SCALARS)}")
+        if self.pooled_tokens and not (self.text_dim and self.pooled_dim):
+            raise ValueError(f"pooled_tokens={self.pooled_tokens} needs pooled_dim and text_dim, the width of a token")
         levels = len(self.multipliers)
         if len(self.attention) != levels or len(self.head_widths) != levels:
             raise ValueError(f"multipliers has {levels} levels; attention and head_width need as many entries")

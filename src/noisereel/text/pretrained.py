@@ -83,8 +83,8 @@ class PretrainedText(nn.Module):
         self.tokenizer, model = _load(name_or_path, folders, convention.model)
         self.model = model.requires_grad_(False).eval()
         self.dim = self.pooled_dim = model.config.hidden_size
-        self.register_state_dict_post_hook(_keep_none)
-        self.register_load_state_dict_pre_hook(_keep_own)
+        self.register_state_dict_post_hook(keep_none)
+        self.register_load_state_dict_pre_hook(keep_own)
 
     @torch.no_grad()
     def forward(self, prompts: Sequence[str | None]) -> Text:
@@ -124,12 +124,16 @@ class PretrainedText(nn.Module):
         return batch.input_ids.to(device), batch.attention_mask.bool().to(device)
 
 
-def _keep_none(module: PretrainedText, state: dict[str, Any], prefix: str, _: Any) -> None:
+def keep_none(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Leave the weights of ``module.model`` out of its state."""
+    assert isinstance(module.model, nn.Module)
     for name in module.model.state_dict():
         del state[f"{prefix}model.{name}"]
 
 
-def _keep_own(module: PretrainedText, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def keep_own(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Put them back, before such a state is loaded."""
+    assert isinstance(module.model, nn.Module)
     state.update({f"{prefix}model.{name}": value for name, value in module.model.state_dict().items()})
 
 
@@ -148,23 +152,37 @@ def _find(name: str) -> tuple[Any, tuple[str, str]]:
 
 
 def _load(name: str, folders: tuple[str, str], model_class: str) -> tuple[Any, Any]:
-    """The tokenizer and the model, whole; from safetensors alone, so that nothing is unpickled."""
-    transformers = _transformers()
+    """The tokenizer and the model, whole."""
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, subfolder=folders[1], padding_side="right")
-        with quiet(transformers):
-            model, report = getattr(transformers, model_class).from_pretrained(
-                name, subfolder=folders[0], use_safetensors=True, output_loading_info=True
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        tokenizer = _transformers().AutoTokenizer.from_pretrained(name, subfolder=folders[1], padding_side="right")
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"the text encoder at {name!r} cannot be opened: {_first_line(error)}") from error
-    # transformers fills what it misses with random weights and a tokenizer of one token. BERT's pooler is never read.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise ValueError(f"the text encoder at {name!r} lacks {len(missing)} of its weights, {missing[0]} among them")
+    model = opened(name, model_class, folders[0])
+    # Where there is no tokenizer, transformers makes one of a single token.
     if len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) < 2:
         raise ValueError(f"the text encoder at {name!r} has no tokenizer: give one with tokenizer.json or its like")
     return tokenizer, model
+
+
+def opened(name: str, model_class: str, folder: str = "") -> Any:
+    """A model of transformers, whole; from safetensors alone, so that nothing is unpickled.
+
+    Raises:
+        ValueError: it cannot be opened, or lacks weights.
+    """
+    transformers = _transformers()
+    try:
+        with quiet(transformers):
+            model, report = getattr(transformers, model_class).from_pretrained(
+                name, subfolder=folder, use_safetensors=True, output_loading_info=True
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"the text encoder at {name!r} cannot be opened: {_first_line(error)}") from error
+    # transformers fills what it misses with random weights. BERT's pooler is never read.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ValueError(f"the text encoder at {name!r} lacks {len(missing)} of its weights, {missing[0]} among them")
+    return model
 
 
 def _transformers() -> Any:

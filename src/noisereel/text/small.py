@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from noisereel.text.vocabulary import Vocabulary, warn_if_too_long
+from noisereel.text.transformer import Block
+from noisereel.text.vocabulary import Vocabulary, warn_if_too_long, words_of
 from noisereel.types import Text
 
 EMBEDDING_STD = 0.3  # learns two-object captions 8 % further in 600 steps than 1 or 0.02, for two seeds
@@ -22,18 +22,32 @@ class SmallTextEncoder(nn.Module):
 
     ``None`` and a blank prompt give zero tokens, an all-False mask and a zero pooled vector (VDM's null embedding).
     The constructor's arguments are kept as ``config``; the vocabulary is learned by ``learn_words`` and travels as the
-    module's extra state, so that a checkpoint carries it.
+    module's extra state, so that a checkpoint carries it. With ``only_known`` it skips words that no training caption held:
+    their tokens have learned nothing, and would be noise beside those that have.
     """
 
     def __init__(
-        self, vocabulary_size: int = 1024, dim: int = 128, depth: int = 2, heads: int = 4, max_length: int = 64
+        self,
+        vocabulary_size: int = 1024,
+        dim: int = 128,
+        depth: int = 2,
+        heads: int = 4,
+        max_length: int = 64,
+        only_known: bool = False,
     ) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"the width of the text encoder must be a multiple of its {heads} heads, given {dim}")
-        self.config = {"vocabulary_size": vocabulary_size, "dim": dim, "depth": depth, "heads": heads, "max_length": max_length}
+        self.config = {
+            "vocabulary_size": vocabulary_size,
+            "dim": dim,
+            "depth": depth,
+            "heads": heads,
+            "max_length": max_length,
+            "only_known": only_known,
+        }
         self.dim = self.pooled_dim = dim
-        self.max_length = max_length
+        self.max_length, self.only_known = max_length, only_known
         self.vocabulary = Vocabulary.learn([], vocabulary_size)
         self.token = nn.Embedding(vocabulary_size, dim)
         self.position = nn.Embedding(max_length, dim)
@@ -50,7 +64,7 @@ class SmallTextEncoder(nn.Module):
         words = self.token(ids)
         x = words + self.position.weight[: ids.shape[1]]
         for block in self.blocks:
-            x = block(x, attend)
+            x = block(x, attend[:, None])
         tokens = self.norm(x)
         return Text(
             tokens=tokens.masked_fill(~mask[..., None], 0),
@@ -92,33 +106,11 @@ class SmallTextEncoder(nn.Module):
         return ids.reshape(len(rows), length).to(device), mask.to(device)
 
     def _ids(self, prompt: str) -> tuple[int, ...]:
+        if self.only_known and self.vocabulary.words:
+            prompt = " ".join(word for word in words_of(prompt) if word in self.vocabulary.words)
         ids = self.vocabulary.ids(prompt)
         warn_if_too_long(len(ids), self.max_length)
         return ids[: self.max_length]
-
-
-class Block(nn.Module):
-    """Pre-norm self-attention and a feed-forward layer."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.feed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-
-    def forward(self, x: Float[Tensor, "n l d"], attend: Bool[Tensor, "n l"]) -> Float[Tensor, "n l d"]:
-        x = x + self._attention(self.norm1(x), attend)
-        return x + self.feed(self.norm2(x))
-
-    def _attention(self, x: Float[Tensor, "n l d"], attend: Bool[Tensor, "n l"]) -> Float[Tensor, "n l d"]:
-        q, k, v = rearrange(self.qkv(x), "n l (three heads c) -> three n heads l c", three=3, heads=self.heads)
-        # Written out: PyTorch's fused kernel is ten times slower backwards in bf16 on a CPU for 16 tokens (43 ms to 4 ms).
-        scores = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
-        weights = scores.masked_fill(~attend[:, None, None, :], -torch.inf).softmax(dim=-1)
-        return self.out(rearrange(weights @ v, "n heads l c -> n l (heads c)"))
 
 
 class WordPool(nn.Module):
