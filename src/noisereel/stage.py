@@ -72,18 +72,22 @@ class Stage:
 
     def loss(self, batch: Batch, rng: Rng) -> Loss:
         """The training loss of a batch: encode, drop captions, condition, and measure the denoising error."""
-        x0, groups = self._encode(batch)
-        cond = self._condition(batch, x0, groups, self.caption_dropout, rng)
-        known = some_first(x0.shape[2], groups, self.prefixes, rng).to(x0.device) if self.prefixes else None
+        x0, cond = self.shown(batch, rng, self.caption_dropout)
+        known = some_first(x0.shape[2], cond.groups, self.prefixes, rng).to(x0.device) if self.prefixes else None
         return Loss(total=self.diffusion.loss(self.net, x0, cond, rng, known).mean())
 
     def validate(self, batch: Batch, rng: Rng) -> dict[str, float]:
         """The held-out loss at five noise levels, with captions."""
-        x0, groups = self._encode(batch)
-        cond = self._condition(batch, x0, groups, 0.0, rng)
+        x0, cond = self.shown(batch, rng)
         times = {f"loss@{time:g}": torch.full((len(x0),), time, device=x0.device) for time in VALIDATION_TIMES}
         with torch.no_grad():
             return {name: float(self.diffusion.loss_at(self.net, x0, cond, t, rng).mean()) for name, t in times.items()}
+
+    def shown(self, batch: Batch, rng: Rng, dropout: float = 0.0) -> tuple[Latent, Cond]:
+        """A training batch in latents, and what the network may look at besides; captions are dropped at that rate."""
+        x0, groups = self._encode(batch)
+        text = self._told(batch, dropout, rng)
+        return x0, Cond(text=text, fps=batch.fps, groups=groups, hint=self.hint(batch.video, x0, rng, batch.groups))
 
     def preview(self, prompts: Sequence[str], rng: Rng) -> Video:
         """One video for each prompt, in [-1, 1], as ``sample`` makes it."""
@@ -218,10 +222,6 @@ class Stage:
             return batch.video, batch.groups
         with torch.no_grad():
             return encode_clips(self.codec, batch.video, batch.groups)
-
-    def _condition(self, batch: Batch, x0: Latent, groups: Groups | None, dropout: float, rng: Rng) -> Cond:
-        text = self._told(batch, dropout, rng)
-        return Cond(text=text, fps=batch.fps, groups=groups, hint=self.hint(batch.video, x0, rng, batch.groups))
 
     def _told(self, batch: Batch, dropout: float, rng: Rng) -> Text:
         """What the network is told of each clip in training: its caption, or what the clip itself shows; or nothing."""

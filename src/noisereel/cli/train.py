@@ -61,6 +61,7 @@ def parser_of(name: str, function: Callable[..., Any]) -> Any:
         metavar="MODEL",
         help="begin with a model's weights, which have the earlier phases behind them: train the last",
     )
+    add("--phase", metavar="NAME", help="train this phase alone, after those it builds on; without, the rest and the model")
     add("--minutes", type=float, help="stop after so long; the same command goes on")
     add("--resume", action="store_true", help="refuse to begin: there must be a run to continue")
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is bf16 where the machine computes in it")

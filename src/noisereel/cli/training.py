@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from argparse import Namespace
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from noisereel.recipes.plan import rebuild
 from noisereel.trainer import Phase, Trainer
 
 CALL = "run.json"  # what the run was asked to do: its recipe call
+HALF = ".part"  # of what is being written, by this process or another that trains another phase
 MAY_CHANGE = ("clips",)  # arguments that say how far a run goes, not what it is
 
 
@@ -42,6 +44,8 @@ def train(options: Namespace) -> dict[str, Any]:
     if options.precision == "auto":
         precision = "bf16" if computes_in_bf16(device) else "fp32"
     phases = [overfitted(phase, options.overfit) if options.overfit else phase for phase in plan.phases()]
+    if options.phase:
+        phases = built_on(phases, options.phase)
     if options.start:
         phases = phases[-1:]
         checkpoint.load(locate(options.start), plan.system.parts())  # now, for making the phases learned words
@@ -61,12 +65,40 @@ def train(options: Namespace) -> dict[str, Any]:
         trainer.adopt_average()
         if not trainer.finished:
             break
+    if (
+        options.phase and not options.start
+    ):  # the others may be trained at this moment, by other processes: who asks for no phase joins them
+        return {"out": str(options.out), "phase": options.phase, "finished": trainer.finished, **learned(trainer)}
     about = {**learned(trainer), "precision": precision, "device": str(device), "torch": torch.__version__}
     model = options.out / "model"
     TextToVideo(system=plan.system, call=call, card=model_card(call, about), about=about).save_pretrained(model)
     if not trainer.finished and time.monotonic() < deadline:
         raise KeyboardInterrupt(f"stopped after {trainer.clips} clips; the same command goes on from there")
     return {"out": str(options.out), "model": str(model), "finished": trainer.finished, **about}
+
+
+def built_on(phases: list[Phase], name: str) -> list[Phase]:
+    """The phase of that name, and before it those that move what it holds, or that it may take over from.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    names = [phase.name for phase in phases]
+    if name not in names:
+        raise ValueError(f"there is no phase {name!r}; the phases are {', '.join(names)}")
+    *before, chosen = phases[: names.index(name) + 1]
+    if chosen.begin is not None:
+        return [*before, chosen]
+    needed, held = [chosen], held_by(chosen)
+    for phase in reversed(before):
+        if held & {id(parameter) for group in phase.parameter_groups() for parameter in group["params"]}:
+            needed, held = [phase, *needed], held | held_by(phase)
+    return needed
+
+
+def held_by(phase: Phase) -> set[int]:
+    """The parameters of what a phase trains, those that it leaves alone too."""
+    return {id(parameter) for part in phase.target.parts().values() for parameter in part.parameters()}
 
 
 def check_folder(folder: Path, call: Mapping[str, Any], *, resume: bool) -> None:
@@ -80,14 +112,14 @@ def check_folder(folder: Path, call: Mapping[str, Any], *, resume: bool) -> None
         refuse_another(folder, checkpoint.read_json(record), call)
     elif resume:
         raise ValueError(f"there is no run to continue in {folder}; without --resume one begins there")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(entry.suffix != HALF for entry in folder.iterdir())):
         raise ValueError(f"{folder} holds something that is not a run: choose another --out")
 
 
 def write_call(folder: Path, call: Mapping[str, Any]) -> None:
     """Make the run's folder and say in it what the run was asked to do."""
     folder.mkdir(parents=True, exist_ok=True)
-    half = (folder / CALL).with_suffix(".part")
+    half = (folder / CALL).with_suffix(f".{os.getpid()}{HALF}")
     try:
         checkpoint.write_json(half, call)
         half.replace(folder / CALL)
