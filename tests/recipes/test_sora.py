@@ -65,6 +65,22 @@ def test_phases_hand_on_and_the_autoencoder_is_left_alone_by_those_after_it(tmp_
     assert all(torch.equal(before[name], value) for name, value in codec.state_dict().items())
 
 
+def test_the_decoder_is_tuned_alone_so_that_latents_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SIZES, "tiny", SIZES["tiny"] | {"decoder": 16})
+    plan = sora(size="tiny")
+    first, decoder, *others = plan.phases()
+    assert [phase.name for phase in (first, decoder, *others)] == ["autoencoder", "decoder", "images", "joint"]
+    codec = plan.system.first.codec
+    before = {name: value.clone() for name, value in codec.state_dict().items()}
+    trainer = Trainer(replace(decoder, **QUIET), tmp_path / "decoder")
+    parts = [set(progress.parts) for progress in trainer.run()]
+    trainer.adopt_average()
+    assert parts[0] >= {"motion", "l1", "l2"}
+    moved = {name for name, value in codec.state_dict().items() if not torch.equal(before[name], value)}
+    assert moved
+    assert all(name.startswith(("decoder.", "post_quant.")) for name in moved)
+
+
 def test_an_autoencoder_can_be_taken_from_a_trained_model(tmp_path: Path):
     one = sora(size="tiny", seed=1)
     TextToVideo(system=one.system, call={"recipe": "sora", "arguments": {"size": "tiny"}}).save_pretrained(tmp_path / "one")

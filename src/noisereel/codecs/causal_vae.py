@@ -140,6 +140,10 @@ class CausalVAE(nn.Module):
             return torch.cat(list(videos), dim=2)
         return _filled(videos, 1 + (latent.shape[2] - 1) * self.stride[0])
 
+    def decoder_parameters(self) -> Iterator[nn.Parameter]:
+        """What makes pixels of latents: what can be trained while the latents stay as they are."""
+        return chain(self.post_quant.parameters(), self.decoder.parameters())
+
     def encode_chunk(self, video: Video, past: Past) -> tuple[Moments, Moments, Past]:
         """Mean and log-variance for the next frames, unscaled, and what to remember.
 

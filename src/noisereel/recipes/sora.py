@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
-from noisereel import checkpoint
-from noisereel.codecs.autoencoder import Autoencoder
 from noisereel.codecs.causal_vae import CausalVAE
-from noisereel.data.latents import Latents
-from noisereel.data.mix import InTurn, Mix
 from noisereel.diffusion.guidance import cfg
 from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.samplers import dpmpp_2m
 from noisereel.diffusion.schedules import LinearBeta, Rectified, snr_shift
 from noisereel.diffusion.times import logit_normal, stratified
 from noisereel.nets.dit import DiT
-from noisereel.recipes.plan import Plan, initialised, paced
-from noisereel.recipes.words import learn_words
+from noisereel.recipes.plan import Plan, initialised
+from noisereel.recipes.sora_training import phases
 from noisereel.stage import Stage
 from noisereel.system import System
 from noisereel.text.small import SmallTextEncoder
-from noisereel.trainer import Phase
-from noisereel.worlds.pools import Pools
 
 Size = Literal["tiny", "small", "base", "paper"]
 
@@ -35,26 +27,28 @@ SIZES: dict[str, dict[str, Any]] = {
         shape=(9, 16, 16), others=((5, 16, 24),), fps=8.0, text=32,
         vae=dict(widths=(8, 16, 16), halve=("thw", "thw"), latent_channels=4, blocks=1, attention=False),
         net=dict(width=32, depth=2, heads=2),
-        pixels=256, stills=256, clips=512, kept=64, batch=8, vae_batch=8, vae_rate=4e-3, rate=2e-3,
+        pixels=256, decoder=0, stills=256, clips=512, kept=64, batch=8, vae_batch=8, vae_rate=4e-3, rate=2e-3,
     ),
     "small": dict(
         shape=(17, 64, 64), others=(), fps=16.0, text=192,
         vae=dict(widths=(32, 64, 128), latent_channels=8, patch=2, blocks=1, attention=False, **SHORTCUTS),
         net=dict(width=256, depth=8, heads=4),
-        pixels=24_000, stills=600_000, clips=250_000, kept=20_000, batch=32, vae_batch=4, vae_rate=2.5e-4, rate=6e-4,
+        pixels=24_000, decoder=800, stills=600_000, clips=250_000,
+        kept=20_000, batch=32, vae_batch=4, vae_rate=2.5e-4, rate=6e-4,
     ),
     "base": dict(
         shape=(17, 64, 64), others=((17, 48, 80), (17, 80, 48), (9, 64, 64)), fps=16.0, text=256,
         vae=dict(widths=(64, 128, 256), latent_channels=16, patch=2, **SHORTCUTS),
         net=dict(width=512, depth=12, heads=8),
-        pixels=400_000, stills=6_000_000, clips=3_000_000, kept=200_000, batch=256, vae_batch=32, vae_rate=5e-4, rate=4e-4,
+        pixels=400_000, decoder=40_000, stills=6_000_000, clips=3_000_000,
+        kept=200_000, batch=256, vae_batch=32, vae_rate=5e-4, rate=4e-4,
     ),
     "paper": dict(
         shape=(49, 480, 720), others=(), fps=8.0, text=4096,
         vae=dict(widths=(128, 256, 256, 512), halve=("thw", "thw", "hw"), latent_channels=16, blocks=3, attention=False),
         net=dict(width=1920, depth=30, heads=30, embed_width=512, time_width=1920, norm_affine=True, gelu="tanh",
                  text_mask=False, positions="sincos", position_scale=(1.0, 1.875, 1.875)),
-        pixels=1_000_000, stills=0, clips=35_000_000, kept=1, batch=2000, vae_batch=128, vae_rate=1e-4, rate=1e-4,
+        pixels=1_000_000, decoder=0, stills=0, clips=35_000_000, kept=1, batch=2000, vae_batch=128, vae_rate=1e-4, rate=1e-4,
     ),
 }  # fmt: skip
 
@@ -117,34 +111,3 @@ def process(size: Size) -> Diffusion:
         return Diffusion(schedule=Rectified(), predicts="flow", draw=logit_normal())
     schedule = LinearBeta(start=0.00085, end=0.012, scaled=True, shift=snr_shift(3.0), zero_terminal=True)
     return Diffusion(schedule=schedule, predicts="v", draw=stratified)
-
-
-def phases(stage: Stage, preset: dict[str, Any], data: str, vae: str, seed: int) -> list[Phase]:
-    """The autoencoder, unless there is one; the transformer on images; then on videos of all sizes and images in turn."""
-    sizes = {shape: Pools.open(data, shape=shape, fps=stage.fps) for shape in (stage.shape, *preset["others"])}
-    pools = sizes[stage.shape]
-    assert isinstance(stage.codec, CausalVAE)
-    learn_words(stage.text, lambda: pools.captions(1500))
-    held_out, prompts = Mix(video=pools.held_out, batch=32)(0), pools.prompts(8)
-    common: dict[str, Any] = dict(held_out=held_out, prompts=prompts, decay="cosine")
-
-    encoding: dict[str, Any] = dict(count=preset["kept"], encode=stage.codec.encode, codec=stage.codec)
-    batch, rate = preset["batch"], preset["rate"]
-    stills = Mix(images=Latents(source=pools.images, about=f"{data} images", **encoding), batch=4 * batch, seed=seed)
-    latents = (Latents(source=of_size.video, about=f"{data} videos", **encoding) for of_size in sizes.values())
-    videos = [Mix(video=source, batch=batch, seed=seed) for source in latents]
-    joint = InTurn(mixes=[*videos, replace(stills, batch=batch)], times=[3, *(1 for _ in videos)])
-    made = [
-        Phase(name="images", target=stage, data=stills, learning_rate=rate, **paced(preset["stills"], stills.batch), **common),
-        Phase(name="joint", target=stage, data=joint, learning_rate=rate, **paced(preset["clips"], batch), **common),
-    ]
-    if vae:
-        checkpoint.load(Path(vae).expanduser(), {"vae": stage.codec})
-        return made
-    target = Autoencoder(vae=stage.codec, shown=held_out.video[: len(prompts)], kl=1e-4, squared=1.0)
-    # Short clips are many and cheap; but what later frames need is learned from whole ones alone.
-    _, height, width = stage.shape
-    short = Pools.open(data, shape=(1 + stage.codec.stride[0], height, width), fps=stage.fps)
-    lengths = [Mix(video=of_length.video, batch=preset["vae_batch"], seed=seed) for of_length in (short, pools)]
-    pixels, pace = InTurn(mixes=lengths, times=[2, 1]), paced(preset["pixels"], preset["vae_batch"])
-    return [Phase(name="autoencoder", target=target, data=pixels, learning_rate=preset["vae_rate"], **pace, **common), *made]
