@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from noisereel.codecs.causal_resample import FoldedMean, UnfoldedCopy
+from noisereel.codecs.frame_layers import Block, Down, Up
 from noisereel.codecs.frame_vae import FrameVAE
 from noisereel.types import Codec
 
@@ -121,3 +123,43 @@ def test_bad_input_is_named() -> None:
         vae(temporal=True).load_image(vae(temporal=True).state_dict())
     with pytest.raises(ValueError, match=r"see decoder\.conv_in\.weight"):
         vae(channels=3).load_image(vae().state_dict())
+
+
+@torch.no_grad()
+def test_pixels_of_a_patch_are_channels_in_the_order_they_come_back() -> None:
+    made, x = vae(patch=2), video()
+    assert made.stride == (1, 8, 8)
+    seen = []
+    made.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    latent = made.encode(x)
+    assert latent.shape == (2, 4, 3, 2, 3)
+    for p, q in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        assert torch.equal(seen[0][:, 2 * p + q :: 4], x[..., p::2, q::2])
+    made.decoder.conv_out.weight.zero_()
+    made.decoder.conv_out.bias.copy_(torch.arange(12.0))
+    out = made.decode(latent)
+    assert out.shape == x.shape
+    for p, q in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        assert torch.equal(out[0, :, 0, p::2, q::2].unique(dim=-1).unique(dim=-2).flatten(), torch.arange(3.0) * 4 + 2 * p + q)
+
+
+@torch.no_grad()
+def test_a_shortcut_leads_round_a_change_of_size() -> None:
+    x = torch.randn(3, 8, 6, 4, generator=torch.Generator().manual_seed(0))
+    smaller = Block(8, 16, 4, resize=Down(16), shortcut=FoldedMean(8, 16, "hw"))
+    larger = Block(8, 8, 4, resize=Up(8), shortcut=UnfoldedCopy(8, 8, "hw"))
+    for block in (smaller, larger):
+        for parameter in block.resize.parameters():
+            parameter.zero_()
+    for p in (0, 1):  # twice the channels: each row of a square has one of its own, the mean of its two pixels
+        torch.testing.assert_close(smaller(x, 3)[:, p::2], (x[:, :, p::2, ::2] + x[:, :, p::2, 1::2]) / 2)
+    assert torch.equal(larger(x, 3), x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    plain, short = vae(), vae(shortcuts=True)
+    short.load_state_dict(plain.state_dict())  # they have no parameters
+    assert not torch.allclose(short.encode(video()), plain.encode(video()), atol=1e-2)
+
+
+@torch.no_grad()
+def test_the_posterior_is_narrow_at_birth() -> None:
+    mean, logvar = vae(shortcuts=True).posterior(video())
+    assert (0.5 * logvar).exp().mean() < 0.5 * mean.std()

@@ -312,6 +312,24 @@ def test_a_trained_model_gives_its_image_model(tmp_path):
     assert [phase.name for phase in fine.phases()] == ["features", "decoder", "images", "videos"]
 
 
+def test_a_trained_text_encoder_is_read_and_not_trained(tmp_path):
+    donor = tiny(seed=3)
+    donor.phases()  # which learn words
+    checkpoint.save(tmp_path / "donor", donor.system.parts(), {"recipe": "video_ldm", "arguments": {"size": "tiny"}})
+    plan = tiny(text=str(tmp_path / "donor"))
+    asked = ["a red circle moves left"]
+    said = donor.system.first.text(asked).pooled
+    images = next(phase for phase in brief(plan, 2) if phase.name == "images")
+    before = state(plan.system)
+    run([images], tmp_path / "run")
+    moved = {name for name, t in state(plan.system).items() if not torch.equal(t, before[name])}
+    assert moved
+    assert all(name.startswith("unet.") for name in moved)
+    assert torch.equal(plan.system.first.text(asked).pooled, said)
+    with pytest.raises(ValueError, match="brings a text encoder"):
+        tiny(text="default", image=str(tmp_path / "donor"))
+
+
 def test_another_kind_of_model_is_refused(tiny_folder):
     with pytest.raises(ValueError, match="holds no image model: give that of a Stable Diffusion pipeline"):
         video_ldm(size="tiny", image=str(tiny_folder))

@@ -11,6 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from noisereel.codecs.causal import Chunk
+from noisereel.codecs.causal_resample import FoldedMean, UnfoldedCopy
 from noisereel.types import Video
 
 Maps = Float[Tensor, "bt c h w"]
@@ -99,7 +101,10 @@ class TemporalBlock(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block, and what follows it where it does: mixing of frames, attention, a change of size."""
+    """A residual block, and what follows it where it does: mixing of frames, attention, a change of size.
+
+    A ``shortcut`` without parameters leads round all of it.
+    """
 
     def __init__(
         self,
@@ -110,20 +115,23 @@ class Block(nn.Module):
         temporal: bool = False,
         attention: bool = False,
         resize: nn.Module | None = None,
+        shortcut: FoldedMean | UnfoldedCopy | None = None,
     ) -> None:
         super().__init__()
+        self.shortcut = shortcut
         self.res = ResBlock(width, out_width, groups)
         self.temporal = TemporalBlock(out_width, groups) if temporal else None
         self.attention = PixelAttention(out_width, groups) if attention else None
         self.resize = resize
 
     def forward(self, x: Maps, samples: int) -> NewMaps:
-        x = self.res(x)
+        y = self.res(x)
         if self.temporal is not None:
-            x = self.temporal(x, samples)
+            y = self.temporal(y, samples)
         if self.attention is not None:
-            x = self.attention(x)
-        return x if self.resize is None else self.resize(x)
+            y = self.attention(y)
+        y = y if self.resize is None else self.resize(y)
+        return y if self.shortcut is None else y + self.shortcut(x[:, :, None], Chunk(first=True))[:, :, 0]
 
 
 class Tower(nn.Module):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from noisereel.codecs.causal_resample import FoldedMean, UnfoldedCopy
 from noisereel.codecs.frame_layers import Block, Down, TemporalBlock, Tower, Up
 from noisereel.types import Latent, Video
 
 LOGVAR_RANGE = (-30.0, 20.0)
+LOGVAR_AT_BIRTH = -6.0  # in noise as large as the latents themselves where things are is not learned
 
 
 class FrameVAE(nn.Module):
@@ -27,6 +30,9 @@ class FrameVAE(nn.Module):
         depth: residual blocks of a level of the encoder; the decoder has one more.
         norm_groups: groups of the norms, which see one frame at a time.
         temporal: whether the decoder mixes frames.
+        patch: squares of ``patch`` x ``patch`` pixels become channels before the first convolution.
+        shortcuts: whether there are some round every change of size, by which it learns much faster (Chen et al. 2024,
+            DC-AE; Wan Team 2025).
 
     Raises:
         ValueError: ``norm_groups`` that do not divide every level; ``posterior`` of a video whose height or width the stride
@@ -47,6 +53,8 @@ class FrameVAE(nn.Module):
         depth: int = 2,
         norm_groups: int = 32,
         temporal: bool = False,
+        patch: int = 1,
+        shortcuts: bool = False,
     ) -> None:
         super().__init__()
         widths = [width * multiplier for multiplier in multipliers]
@@ -54,18 +62,25 @@ class FrameVAE(nn.Module):
             if level % norm_groups:
                 raise ValueError(f"norm_groups={norm_groups} does not divide a level's width of {level}")
         self.config: dict[str, Any] = dict(channels=channels, width=width, multipliers=tuple(multipliers), depth=depth)
-        self.config |= dict(norm_groups=norm_groups, temporal=temporal)
-        self.channels = channels
-        self.encoder = Tower(3, width, _down(widths, depth, norm_groups), widths[-1], 2 * channels, norm_groups)
+        self.config |= dict(norm_groups=norm_groups, temporal=temporal, patch=patch, shortcuts=shortcuts)
+        self.channels, self.patch = channels, patch
+        colours = 3 * patch**2
+        self.encoder = Tower(
+            colours, width, _down(widths, depth, norm_groups, shortcuts), widths[-1], 2 * channels, norm_groups
+        )
         self.quant = nn.Conv2d(2 * channels, 2 * channels, 1)
+        assert self.quant.bias is not None
+        with torch.no_grad():
+            self.quant.bias[channels:] += LOGVAR_AT_BIRTH
         self.post_quant = nn.Conv2d(channels, channels, 1)
-        self.decoder = Tower(channels, widths[-1], _up(widths, depth, norm_groups, temporal), width, 3, norm_groups)
+        blocks = _up(widths, depth, norm_groups, temporal, shortcuts)
+        self.decoder = Tower(channels, widths[-1], blocks, width, colours, norm_groups)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
     @property
     def stride(self) -> tuple[int, int, int]:
-        space = 2 ** (len(self.config["multipliers"]) - 1)
+        space = self.patch * 2 ** (len(self.config["multipliers"]) - 1)
         return (1, space, space)
 
     def encode(self, video: Video) -> Latent:
@@ -83,12 +98,20 @@ class FrameVAE(nn.Module):
         space = self.stride[1]
         if height % space or width % space:
             raise ValueError(f"frames are {height}x{width}; height and width must be multiples of {space}")
-        mean, logvar = _each_pixel(self.quant, self.encoder(video)).chunk(2, dim=1)
+        folded = rearrange(video, "b c t (h p) (w q) -> b (c p q) t h w", p=self.patch, q=self.patch)
+        mean, logvar = _each_pixel(self.quant, self.encoder(folded)).chunk(2, dim=1)
         return mean, logvar.clamp(*LOGVAR_RANGE)
 
     def decode_raw(self, latent: Latent) -> Video:
         """Pixels of latents as ``posterior`` gives them."""
-        return self.decoder(_each_pixel(self.post_quant, latent))
+        folded = self.decoder(_each_pixel(self.post_quant, latent))
+        return rearrange(folded, "b (c p q) t h w -> b c t (h p) (w q)", p=self.patch, q=self.patch)
+
+    def decoder_parameters(self) -> Iterator[nn.Parameter]:
+        """What makes pixels of latents frame by frame: what can be trained while the latents stay as they are."""
+        temporal = {id(parameter) for parameter in self.temporal_parameters()}
+        parts = chain(self.post_quant.parameters(), self.decoder.parameters())
+        return (parameter for parameter in parts if id(parameter) not in temporal)
 
     def temporal_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that mix frames: what the temporal decoder's training moves."""
@@ -114,25 +137,28 @@ class FrameVAE(nn.Module):
         self.load_state_dict(state, strict=False)
 
 
-def _down(widths: list[int], depth: int, groups: int) -> list[Block]:
+def _down(widths: list[int], depth: int, groups: int, shortcuts: bool) -> list[Block]:
     """Each level's blocks, the last of which halves the size, and the two of the middle."""
     blocks, width = [], widths[0]
     for level, out_width in enumerate(widths):
         for j in range(depth):
             ends = j == depth - 1 and level < len(widths) - 1
-            blocks.append(Block(width, out_width, groups, resize=Down(out_width) if ends else None))
+            around = FoldedMean(width, out_width, "hw") if ends and shortcuts else None
+            blocks.append(Block(width, out_width, groups, resize=Down(out_width) if ends else None, shortcut=around))
             width = out_width
     return [*blocks, Block(width, width, groups, attention=True), Block(width, width, groups)]
 
 
-def _up(widths: list[int], depth: int, groups: int, temporal: bool) -> list[Block]:
+def _up(widths: list[int], depth: int, groups: int, temporal: bool, shortcuts: bool) -> list[Block]:
     """The two of the middle, and each level's blocks, the last of which doubles the size."""
     width = widths[-1]
     blocks = [Block(width, width, groups, temporal=temporal, attention=here) for here in (True, False)]
     for level, out_width in reversed(list(enumerate(widths))):
         for j in range(depth + 1):
             ends = j == depth and level > 0
-            blocks.append(Block(width, out_width, groups, temporal=temporal, resize=Up(out_width) if ends else None))
+            around = UnfoldedCopy(width, out_width, "hw") if ends and shortcuts else None
+            resize = Up(out_width) if ends else None
+            blocks.append(Block(width, out_width, groups, temporal=temporal, resize=resize, shortcut=around))
             width = out_width
     return blocks
 

@@ -25,12 +25,12 @@ SIZES: dict[str, dict[str, Any]] = {
         kept=64, batch=8, vae_batch=8, vae_rate=4e-3, rate=2e-3,
     ),
     "small": dict(
-        shape=(16, 64, 64), fps=16.0, text=128, predicts="v",
-        vae=dict(channels=8, width=16, multipliers=(1, 2, 4, 4), depth=1, norm_groups=16),
-        looks=((16,), (32,), (64,)), adversary=0,
-        net=dict(width=96, multipliers=(1, 2), depth=1, attention=(True, True), head_width=48, pooled_dim=128),
-        clips=dict(features=8_000, autoencoder=24_000, decoder=400, images=80_000, videos=8_000, between=8_000),
-        kept=4_000, batch=8, vae_batch=16, vae_rate=5e-4, rate=6e-4,
+        shape=(8, 32, 32), fps=8.0, text=192, predicts="v",
+        vae=dict(channels=16, width=32, multipliers=(1, 2, 3), depth=1, norm_groups=16, patch=2, shortcuts=True),
+        looks=(), adversary=0,
+        net=dict(width=128, multipliers=(1,), depth=1, attention=(True,), head_width=32, pooled_dim=192),
+        clips=dict(autoencoder=40_000, frames=2_400, decoder=800, images=80_000, videos=12_000, between=8_000),
+        kept=2_500, batch=8, vae_batch=8, vae_rate=1e-3, rate=8e-4,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=16.0, text=256, predicts="v",
@@ -48,7 +48,7 @@ SIZES: dict[str, dict[str, Any]] = {
         net=dict(width=320, multipliers=(1, 2, 4, 4), attention=(True, True, True, False), scale_shift=False),
         clips=dict(
             features=10_000_000, autoencoder=10_000_000, adversary=1_000_000, decoder=1_000_000, images=1_000_000_000,
-            videos=10_000_000, between=10_000_000,
+            videos=12_000_000, between=10_000_000,
         ),
         kept=1, batch=512, vae_batch=64, vae_rate=1e-4, rate=1e-4,
     ),
@@ -59,6 +59,7 @@ def video_ldm(
     size: Size = "small",
     data: str = "shapes-small",
     image: str = "",
+    text: str = "",
     captions: bool = True,
     rounds: int = 0,
     guidance: float = 4.0,
@@ -66,7 +67,6 @@ def video_ldm(
     pixels: int = 0,
     stills: int = 0,
     clips: int = 0,
-    rate: float = 0.0,
     seed: int = 0,
 ) -> Plan:
     """An image model in the latents of an autoencoder, frozen, and layers between its own that make its frames a video.
@@ -77,6 +77,7 @@ def video_ldm(
         data: what to train on, see ``noisereel.worlds.pools``.
         image: the folder of an image model to take instead of training one: Stable Diffusion's as diffusers saves it, or a
             model of this recipe.
+        text: the name or folder of a trained model whose text encoder to take, frozen, instead of learning one.
         captions: whether the layers over time read captions; without, unlabelled videos will do.
         rounds: of interpolation, 0 to 2; each puts three frames between every two, so that 8 become 29 and then 113.
         guidance: classifier-free guidance scale in sampling; 1 is none.
@@ -84,19 +85,19 @@ def video_ldm(
         pixels: images the autoencoder is trained on; 0 is the size's own number, as below, or none with ``image``.
         stills: images the image network is trained on.
         clips: videos the layers over time are trained on.
-        rate: learning rate of the networks.
         seed: of the initial weights and of the order of the data.
     """
     if size not in SIZES:
         raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
     if not 0 <= rounds <= 2:
         raise ValueError(f"{rounds} rounds of interpolation: 0, 1 or 2 would do")
-    taken = dict(autoencoder=0, adversary=0, images=0) if image else {}
+    if image and text:
+        raise ValueError(f"the image model in {image} brings a text encoder: leave out that of {text}")
+    taken = dict(autoencoder=0, adversary=0, frames=0, images=0) if image else {}
     asked = {name: number for name, number in dict(autoencoder=pixels, images=stills, videos=clips).items() if number}
-    preset = SIZES[size] | ({"rate": rate} if rate else {})
-    preset["clips"] = preset["clips"] | taken | asked
+    preset = SIZES[size] | {"clips": SIZES[size]["clips"] | taken | asked}
     with initialised(seed):
-        still = opened(Path(image).expanduser()) if image else new(preset)
+        still = opened(Path(image).expanduser()) if image else new(preset, text)
         keys = in_motion(still, preset, captions)
     stages = {"base": replace(keys, guide=cfg(guidance), steps=steps)}
     for number in range(1, rounds + 1):

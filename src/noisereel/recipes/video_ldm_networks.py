@@ -19,8 +19,8 @@ from noisereel.diffusion.times import stratified
 from noisereel.nets.unet import UNet
 from noisereel.pretrained.families import open_foreign
 from noisereel.recipes.plan import reopened
+from noisereel.recipes.words import text_encoder
 from noisereel.stage import Stage
-from noisereel.text.small import SmallTextEncoder
 
 # What makes a video network of an image network.
 TEMPORAL: dict[str, Any] = dict(
@@ -28,18 +28,17 @@ TEMPORAL: dict[str, Any] = dict(
 )
 
 
-def new(preset: dict[str, Any]) -> Stage:
-    """An image model that has learned nothing."""
-    text = SmallTextEncoder(dim=preset["text"])
+def new(preset: dict[str, Any], text: str) -> Stage:
+    """An image model that has learned nothing, but for the text encoder of the model named ``text``, if any."""
+    encoder = text_encoder(text, preset["text"])
     codec = FrameVAE(**preset["vae"])
-    net = UNet(
-        channels=codec.channels, text_dim=text.dim, attention_kind="transformer", temporal_attention="none", **preset["net"]
-    )
+    sizes = preset["net"] | ({"pooled_dim": encoder.pooled_dim} if "pooled_dim" in preset["net"] else {})
+    net = UNet(channels=codec.channels, text_dim=encoder.dim, attention_kind="transformer", temporal_attention="none", **sizes)
     # eps says nothing where no signal is left; v does, and what would be left tells the colour of a plain ground too early.
     schedule = LinearBeta(start=0.00085, end=0.012, scaled=True, zero_terminal=preset["predicts"] == "v")
     diffusion = Diffusion(schedule=schedule, predicts=preset["predicts"], draw=stratified)
     shape = (1, *preset["shape"][1:])
-    return Stage(net=net, diffusion=diffusion, codec=codec, text=text, shape=shape, fps=preset["fps"], sampler=ddim())
+    return Stage(net=net, diffusion=diffusion, codec=codec, text=encoder, shape=shape, fps=preset["fps"], sampler=ddim())
 
 
 def opened(folder: Path) -> Stage:
