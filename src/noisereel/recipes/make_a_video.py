@@ -49,7 +49,7 @@ SIZES: dict[str, dict[str, Any]] = {
             contrastive=100_000, prior=200_000, images=100_000, fast=8_000, videos=24_000, between=8_000, super_images=32_000,
             super=4_000,
         ),
-        pairs=128, piece=16, batch=8, text_rate=1e-3, rate=6e-4,
+        pairs=128, piece=11, batch=8, text_rate=1e-3, rate=6e-4,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=3.2, patch=2, shift=-4.0, predicts="x0",
@@ -128,7 +128,7 @@ def make_a_video(
     preset = SIZES[size] | dict(guidance=guidance, steps=steps, pace=pace) | (dict(rate=rate) if rate else {})
     with initialised(seed):
         base = decoder(preset, prior(preset, clip))
-        stages = {"base": base, "between": between(base)}
+        stages = {"base": base, "between": between(base, preset["piece"])}
         for name, row in preset["larger"].items():
             stages[name] = upsampler(list(stages.values())[-1], row, steps)
     system = System(stages=stages)

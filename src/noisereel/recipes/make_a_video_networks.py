@@ -51,7 +51,7 @@ def decoder(preset: dict[str, Any], text: Prior) -> Stage:
     codec = Pixels(patch=preset["patch"])
     dim = text.pooled_dim
     told = dict(pooled_dim=dim, scalars=("fps",)) | (dict(text_dim=dim) if preset["net"].get("pooled_tokens") else {})
-    net = UNet(channels=codec.channels, reach=preset["shape"][0], **PSEUDO_3D | told | preset["net"])
+    net = UNet(channels=codec.channels, **PSEUDO_3D | told | preset["net"])
     fps = net.scalars["fps"]
     assert isinstance(fps, ScalarEmbedding)
     zero(fps.mlp[-1])  # images have no frame rate: it means nothing until videos give it a meaning
@@ -68,14 +68,15 @@ def decoder(preset: dict[str, Any], text: Prior) -> Stage:
     )
 
 
-def between(before: Stage) -> Stage:
+def between(before: Stage, piece: int) -> Stage:
     """The masked frame interpolation network: ``before`` given frames and a mask, which fills in what is not known.
 
     In training every 2nd to 5th frame is known, or the first alone: it interpolates at several rates and animates an image.
+    It learns from pieces and runs on whole videos, so its attention reaches no farther than a ``piece``.
     """
     given = KnownFrames(which=either(every(2, 3, 4, SKIP), first(1)), spacing=SKIP, video_channels=before.codec.channels)
     frames, height, width = before.shape
-    net = UNet(**plain(before.net).config | dict(hint_channels=given.channels))
+    net = UNet(**plain(before.net).config | dict(hint_channels=given.channels, reach=piece))
     net.take(plain(before.net))
     shape = (SKIP * (frames - 1) + 1, height, width)
     return replace(before, net=net, given=given, shape=shape, fps=SKIP * before.fps, guide=cfg(1.0))

@@ -13,7 +13,7 @@ from noisereel.data.crops import cropped
 from noisereel.data.mix import Mix, blended
 from noisereel.nets.unet import UNet
 from noisereel.prior import Prior
-from noisereel.recipes.make_a_video_networks import plain
+from noisereel.recipes.make_a_video_networks import SKIP, plain
 from noisereel.recipes.plan import paced
 from noisereel.stage import Stage
 from noisereel.system import System
@@ -97,7 +97,8 @@ def base_rows(base: Stage, opened: Open, preset: dict[str, Any], images: int, se
 def between_rows(base: Stage, between: Stage, opened: Open, preset: dict[str, Any], seed: int) -> dict[str, Row]:
     """What lies between known frames: a copy of D^t, on short pieces at several rates, of which some frames are known."""
     net, batch, shape = plain(between.net), preset["batch"], (preset["piece"], *base.shape[1:])
-    source = at_rates(opened, shape, base.fps, (2, 3, 4, 5), (1.0, 1.0, 1.0, 3.0))
+    rates = [rate for rate in range(2, SKIP + 1) if preset["piece"] - 1 <= rate * base.shape[0]]  # at which a scene is as long
+    source = at_rates(opened, shape, base.fps, rates, [1.0] * len(rates))
     return {
         "between": (
             batch,
