@@ -212,3 +212,9 @@ def test_each_sample_draws_one_way_of_being_given_frames() -> None:
     assert 15 < int(known[:, 5].sum()) < 45
     alone = torch.cat([either(every(5), first(1))(6, rng(index)) for index in range(60)])
     assert torch.equal(alone, known)
+
+
+def test_what_a_video_becomes_is_as_long_as_the_stage_where_it_can_be() -> None:
+    given = LowRes(size=(7, 16, 16), time=2, space=4)
+    sizes = [given.enlarged(torch.zeros(1, 3, *shape)) for shape in ((4, 4, 4), (3, 4, 4), (8, 2, 4))]
+    assert sizes == [(7, 16, 16), (6, 16, 16), (16, 8, 16)]

@@ -293,3 +293,11 @@ def test_stages_that_share_a_text_encoder_are_told_the_same() -> None:
     apart = System(stages={"base": replace(small, text=Draws()), "super": replace(large, text=Draws())})
     first, last = [moment.video for moment in apart.sample(["abc", "a"], rng(0, 1)) if moment.video is not None]
     assert not torch.allclose(first.mean((1, 2, 3, 4)), last.mean((1, 2, 3, 4)), atol=1e-2)
+
+
+def test_a_video_of_another_size_goes_through_every_stage() -> None:
+    system = cascade()
+    for shape in ((2, 8, 8), (4, 4, 8), (1, 8, 8)):
+        *_, last = system.sample(["abc"], rng(0), shape=shape)
+        assert last.video.shape[2:] == (2 * shape[0], 2 * shape[1], 2 * shape[2])
+        assert torch.allclose(last.video, torch.tensor(0.3), atol=1e-3)

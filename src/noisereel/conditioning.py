@@ -71,6 +71,12 @@ class LowRes:
         long = self._lengthen(video.repeat_interleave(self.time, dim=2)[:, :, :frames])
         return self._hint(resize(long, height, width), torch.full((len(rng),), self.sample_noise), rng)
 
+    def enlarged(self, video: Small) -> tuple[int, int, int]:
+        """Frames, height and width of what a video of the stage before becomes; it may be of another size than in training."""
+        frames, height, width = video.shape[2:]
+        usual = frames == -(-self.size[0] // self.time)  # then the last frame need not be followed by others
+        return self.size[0] if usual else frames * self.time, height * self.space, width * self.space
+
     def _lengthen(self, video: Video, groups: Groups | None = None) -> Video:
         """Every ``time``-th frame of each clip, and what fills the places of the others."""
         if self.time == 1:

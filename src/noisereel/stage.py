@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Generator, Tensor, nn
 
 from noisereel.codecs.clips import encode_clips
-from noisereel.conditioning import KnownFrames, drop_captions, some_first
+from noisereel.conditioning import KnownFrames, LowRes, drop_captions, some_first
 from noisereel.diffusion.guidance import Guide, cfg, hold, reconstruct
 from noisereel.diffusion.process import Diffusion
 from noisereel.diffusion.samplers import Sampler, ancestral
@@ -113,7 +113,7 @@ class Stage:
             prompts: one for each generator in ``rng``; None samples without a caption.
             previous: the video of the stage before, in pixels, where this stage is given one.
             negative: what guidance leans away from; no caption by default.
-            shape: frames, height, width in pixels; the size trained for by default.
+            shape: frames, height, width in pixels; by default what ``previous`` makes, or the size trained for.
             noise: the noise to start from, in latents, instead of drawing it.
             known: frames the video must contain; the rest is made to fit (by reconstruction guidance, VDM section 3.1, unless
                 the stage was trained with ``prefixes`` or is given frames).
@@ -125,6 +125,10 @@ class Stage:
         told = told or self.read(prompts, negative, rng)
         if self.apart and previous is not None:
             return self._sample_apart(prompts, previous, rng, told)
+        if isinstance(self.given, LowRes) and previous is not None and shape is None:
+            shape = self.given.enlarged(previous)
+            fitting = replace(self, given=replace(self.given, size=shape))
+            return fitting.sample(prompts, previous, rng, shape=shape, noise=noise, told=told)
         if isinstance(self.given, KnownFrames) and previous is not None:
             known = self.given.spread(previous)
             frames, height, width = known.video.shape[2:]
@@ -240,7 +244,7 @@ class Stage:
         seeds = [int(torch.randint(2**62, (), generator=generator)) for generator in rng]
         same = [Generator().manual_seed(seed) for seed in seeds for _ in range(frames)]
         stills = rearrange(previous, "b c t h w -> (b t) c 1 h w")
-        alone = replace(self, apart=False, shape=(1, *self.shape[1:]))
+        alone = replace(self, apart=False)
         prompts = [prompt for prompt in prompts for _ in range(frames)]
         wanted, unwanted = (text.repeated(frames) for text in told)
         for step in alone.sample(prompts, stills, same, told=(wanted, unwanted)):
