@@ -26,9 +26,10 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     """The verb's options."""
     parser = Parser("generate", "Make a video from a sentence, or an image with --frames 1.")
     add = parser.add_argument
-    add("prompt", nargs="+", metavar="PROMPT", help="what to show, in quotes; several make several videos")
+    add("prompt", nargs="*", metavar="PROMPT", help="what to show, in quotes; several make several videos")
+    add("--like", type=Path, metavar="FILE", help="make the video of a generated file again, with its prompt, seed, model and settings; what else is given is changed")  # fmt: skip # noqa: E501
     add("-o", "--output", type=Path, metavar="FILE", help="its ending says the format: mp4 (out.mp4 if not given; out.apng if transparent), webm, gif, webp, apng, or png for a contact sheet; several videos are numbered")  # fmt: skip # noqa: E501
-    add("--model", default="default", help="a shipped model, a folder, or a name on the Hugging Face hub")
+    add("--model", help="a shipped model, a folder, or a name on the Hugging Face hub; default if not given")
     add("--seed", type=int, help="of the first video, the others count up from it; random and printed if not given")
     add("--count", type=int, default=1, metavar="N", help="videos for each prompt")
     add("--steps", type=int, metavar="N", help="sampling steps: more is slower and finer")
@@ -45,13 +46,20 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     add("--scale", type=int, metavar="N", help="enlarge each pixel N times; small videos to about 256 pixels if not given")
     add("--sheet", action="store_true", help="a sprite sheet: a png of equal cells, and a json that says where they are")
     add("--transparent", action="store_true", help="make the plain ground transparent, for gif, webp, apng and png")
+    add("--signing", nargs=2, metavar=("CERTIFICATES", "KEY"), help="sign content credentials (C2PA) into each file, with these PEM files")  # fmt: skip # noqa: E501
     add("--device", metavar="NAME", help="cpu, cuda, ...; the best there is if not given")
     return parser.parse(arguments)
 
 
 def run(options: Namespace) -> dict[str, Any]:
     """Make the videos, and say where they are."""
+    if options.like:
+        from noisereel.cli.like import repeated_from
+
+        options = repeated_from(options)
     check(options)
+    options.model = options.model or "default"
+    options.signing = tuple(options.signing) if options.signing else None
     clock = Clock()
     with clock.time("load"):
         from noisereel.making.job import Order, prepared
@@ -91,6 +99,8 @@ def make(
     problems: list[str] = []
     for start in range(0, len(notes), at_once):
         some, places = notes[start : start + at_once], paths[start : start + at_once]
+        if len(some) > 1:  # the last bits depend on how many are sampled together
+            some = [{**note, "batch": len(some)} for note in some]
 
         def share_done(share: float, start: int = start, count: int = len(some)) -> None:
             report((start + share * count) / len(notes), "")
@@ -139,6 +149,8 @@ def check(options: Namespace) -> None:
             raise ValueError(f"--{name} takes {least} or more, not {value}")
     if options.seed is not None and options.seed >= 2**62:
         raise ValueError(f"--seed takes less than 2**62, not {options.seed}")
+    if not options.prompt:
+        raise ValueError("what should the video show? Give a sentence in quotes, or a generated file with --like")
     if options.fps is not None and not 0 < options.fps <= 240:
         raise ValueError(f"--fps takes a number above 0, up to 240, not {options.fps}")
     if len(options.prompt) > 2 and not any(" " in prompt.strip() for prompt in options.prompt):

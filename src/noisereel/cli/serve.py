@@ -28,6 +28,7 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     add("--keep-days", type=float, default=7.0, metavar="DAYS", help="how long results are kept")
     add("--disk", type=float, default=10.0, metavar="GB", help="how much room results may take: the oldest go first")
     add("--upload", type=float, default=32.0, metavar="MB", help="how large a request may be")
+    add("--signing", nargs=2, metavar=("CERTIFICATES", "KEY"), help="sign content credentials (C2PA) into each file, with these PEM files")  # fmt: skip # noqa: E501
     add("--check", action="store_true", help="see whether it could start, say so, and end")
     return parser.parse(arguments)
 
@@ -39,13 +40,18 @@ def run(options: Namespace) -> dict[str, Any]:
         ValueError: options that make no sense, a public address without keys, a port that is taken, a model that does not open.
     """
     check(options)
+    from noisereel.serve.keys import Keys
+
+    config, keys = configured(options), Keys.read(options.api_key_file)
+    if config.signing:
+        from noisereel.making.finish import signer
+
+        signer(config.signing).check()
     try:
         from noisereel.serve.run import serve
     except ImportError as error:
         raise ValueError(f"serve needs packages that are not here ({error.name}): pip install 'noisereel[serve]'") from error
-    from noisereel.serve.keys import Keys
-
-    serve(configured(options), Keys.read(options.api_key_file), options.host, options.port)
+    serve(config, keys, options.host, options.port)
     return {"stopped": True}
 
 
@@ -89,6 +95,7 @@ def configured(options: Namespace) -> Any:
         batch=options.batch,
         keep_days=options.keep_days,
         disk=int(options.disk * 1e9),
+        signing=tuple(os.path.abspath(path) for path in options.signing) if options.signing else None,
         body=int(options.upload * MEGABYTE),
     )
 

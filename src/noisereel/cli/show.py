@@ -51,8 +51,11 @@ def about_file(path: Path) -> dict[str, Any]:
     """
     from noisereel.data.reader import probe
     from noisereel.data.writer import read_metadata
+    from noisereel.making.credentials import read_credentials
 
-    return {"path": str(path), **asdict(probe(path)), "made_with": read_metadata(path)}
+    signed = read_credentials(path)
+    credentials = {} if signed is None else {"credentials": {name: value for name, value in signed.items() if name != "recipe"}}
+    return {"path": str(path), **asdict(probe(path)), "made_with": read_metadata(path), **credentials}
 
 
 def about_model(name: str) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Order:
     scale: int | None = None
     sheet: bool = False
     transparent: bool = False
+    signing: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,6 +143,7 @@ def prepared(pipe: TextToVideo, prompts: Sequence[str], order: Order) -> Job:
             scale=order.scale or (1 if order.sheet else max(1, round(WATCHABLE / min(shape[1:])))),
             sheet=order.sheet,
             transparent=order.transparent,
+            signing=order.signing,
         ),
     )
 

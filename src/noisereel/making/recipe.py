@@ -28,5 +28,7 @@ def recipe(pipe: TextToVideo, model: str, job: Job, order: Order) -> dict[str, A
         "fps": job.finish.fps,
         "scale": job.finish.scale,
         **{name: value for name, value in optional.items() if value is not None},
+        **({"sheet": True} if job.finish.sheet else {}),
+        **({"transparent": True} if job.finish.transparent else {}),
         "noisereel": __version__,
     }

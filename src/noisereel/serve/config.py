@@ -21,6 +21,7 @@ class Config:
     attempts: int = 3  # how often a worker may die of a job
     keep_days: float = 7.0
     disk: float = 10e9  # bytes of results that are kept
+    signing: tuple[str, str] | None = None  # certificates and key that content credentials are signed with
     longest: int = 512  # frames of a video at most
     most_steps: int = 1000
     body: int = 32 * MEGABYTE  # of a request at most

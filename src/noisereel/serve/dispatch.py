@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from noisereel.serve import messages, worker
+from noisereel.serve.config import Config
 from noisereel.serve.messages import FromWorker, Task, ToWorker
 
 TICK = 0.05  # seconds between looks at what was cancelled and who watches
 
 
+@runtime_checkable
 class Link(Protocol):
     """A worker, wherever it runs."""
 
@@ -32,11 +33,11 @@ class Link(Protocol):
 class LocalLink:
     """A worker process on this machine."""
 
-    def __init__(self, models: Sequence[tuple[str, str]], device: str | None, data: Path) -> None:
+    def __init__(self, config: Config, device: str | None) -> None:
         spawn = multiprocessing.get_context("spawn")  # a forked process cannot use an accelerator
         self._here, there = spawn.Pipe()
         self._process: BaseProcess = spawn.Process(
-            target=worker.main, args=(there, list(models), device, data), daemon=True, name="noisereel worker"
+            target=worker.main, args=(there, config, device), daemon=True, name="noisereel worker"
         )
         self._process.start()
         there.close()
@@ -67,6 +68,7 @@ class LocalLink:
         self._process.join()
 
 
+@runtime_checkable
 class Desk(Protocol):
     """Where a dispatcher gets jobs and tells of them."""
 

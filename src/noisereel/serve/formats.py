@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,20 @@ class Wanted:
         return f"{self.variant}.{self.format}"
 
 
-def written(folder: Path, wanted: Wanted, result: dict[str, Any], fps: float, scale: int) -> Path:
+ORIGINAL = Wanted("original", "apng")  # pixels as the model made them, for the server's own use
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How the files of a job are written."""
+
+    note: dict[str, Any]
+    fps: float
+    scale: int
+    signing: tuple[str, str] | None = None  # webm cannot be signed, and is not
+
+
+def written(folder: Path, wanted: Wanted, manner: Manner) -> Path:
     """The file, made now if it was not before.
 
     Raises:
@@ -58,34 +70,26 @@ def written(folder: Path, wanted: Wanted, result: dict[str, Any], fps: float, sc
     path = folder / wanted.name
     if not path.exists():
         try:
-            run_apart(convert, str(folder), wanted.variant, wanted.format, json.dumps(result["note"]), fps, scale, seconds=120)
+            run_apart(convert, folder, wanted, manner, seconds=120)
         except ValueError as error:
             raise Refused(422, f"This video cannot be written as {wanted.format}: {error}.", "unwritable", "format") from error
     return path
 
 
-def convert(folder: str, variant: str, format: str, note: str, fps: float, scale: int) -> None:
+def convert(folder: Path, wanted: Wanted, manner: Manner) -> None:
     """In a process of its own: the file of a variant, from the frames."""
     import numpy as np
     import torch
 
-    from noisereel.data.writer import write
+    from noisereel.making.credentials import FORMATS
+    from noisereel.making.finish import Finish
 
-    frames = torch.from_numpy(np.load(Path(folder) / FRAMES)["frames"])
-    video = frames.float() / 127.5 - 1
-    if variant == "thumbnail":
-        middle = video.shape[1] // 2
-        write(
-            video[:, middle : middle + 1], Path(folder) / f"{variant}.{format}", fps=fps, scale=scale, metadata=json.loads(note)
-        )
-        return
-    sheet = variant == "spritesheet"
-    ending = "png" if sheet else format
-    write(
-        video,
-        Path(folder) / f"{variant}.{ending}",
-        fps=fps,
-        scale=1 if sheet else scale,
-        sheet=sheet,
-        metadata=json.loads(note),
-    )
+    video = torch.from_numpy(np.load(folder / FRAMES)["frames"])[None].float() / 127.5 - 1
+    sheet = wanted.variant == "spritesheet"
+    path = folder / (f"{wanted.variant}.png" if sheet else wanted.name)  # the json of a sheet is written beside it
+    if wanted.variant == "thumbnail":
+        middle = video.shape[2] // 2
+        video = video[:, :, middle : middle + 1]
+    signing = manner.signing if path.suffix in FORMATS else None
+    enlarged = 1 if sheet else manner.scale
+    Finish(fps=manner.fps, scale=enlarged, sheet=sheet, transparent=False, signing=signing).write(video, path, manner.note)

@@ -47,6 +47,9 @@ class Guard:
             # A page elsewhere whose name was made to point here (DNS rebinding) sends its own name.
             await _refuse(safely, Refused(421, "This server does not go by that name.", "wrong_host"))
             return
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _foreign(given):
+            await _refuse(safely, Refused(403, "Pages of other sites may not use this server.", "foreign_origin"))
+            return
         length = given.get(b"content-length", b"0")
         too_large = Refused(413, f"The request is larger than {self.body} bytes.", "request_too_large")
         if not length.isdigit() or int(length) > self.body:
@@ -81,6 +84,12 @@ async def _refuse(send: Send, refused: Refused) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _foreign(headers: dict[bytes, bytes]) -> bool:
+    """Whether a browser says that a page of another site sends this; a form needs no permission to be sent anywhere."""
+    origin = headers.get(b"origin")
+    return origin is not None and origin.rpartition(b"://")[2] != headers.get(b"host")
 
 
 def _name(host: bytes) -> str:

@@ -16,10 +16,10 @@ from noisereel.serve.asking import Kind, Remix, VideoRequest, settings_of, with_
 from noisereel.serve.bodies import checked, read_body
 from noisereel.serve.errors import Refused, invalid
 from noisereel.serve.facts import Facts
-from noisereel.serve.formats import TYPES, Wanted, written
+from noisereel.serve.formats import ORIGINAL, TYPES, Manner, Wanted, written
 from noisereel.serve.server import Server
 from noisereel.serve.store import Job, new_id
-from noisereel.serve.uploads import accept, kind_of
+from noisereel.serve.uploads import Shape, accept, kind_of
 
 HEARTBEAT = 15.0  # seconds of silence after which a stream says that it is alive
 
@@ -44,9 +44,7 @@ async def create(request: Request, owner: Owner, server: TheServer) -> JSONRespo
     """Accept a job: when this is answered, it is kept."""
     fields, upload, reference = await read_body(request)
     asked = checked(VideoRequest, fields)
-    once = request.headers.get("idempotency-key")
-    job = await run_in_threadpool(_accepted, server, owner, asked, upload, reference, once)
-    return _video(server, job)
+    return await run_in_threadpool(_accepted, server, owner, asked, upload, reference, _once(request))
 
 
 @router.post("/v1/videos/extensions")
@@ -56,8 +54,7 @@ async def extend(request: Request, owner: Owner, server: TheServer) -> JSONRespo
     asked = checked(VideoRequest, {**fields, "kind": "extend"})
     if upload is None and reference is None:
         raise invalid("Which video is to be extended? Send it, or its id.", "video", "missing_required_parameter")
-    job = await run_in_threadpool(_accepted, server, owner, asked, upload, reference, request.headers.get("idempotency-key"))
-    return _video(server, job)
+    return await run_in_threadpool(_accepted, server, owner, asked, upload, reference, _once(request))
 
 
 @router.get("/v1/videos")
@@ -73,7 +70,8 @@ def list_videos(
         jobs, more = server.store.page(owner, limit=limit, after=after, newest_first=order == "desc")
     except KeyError as error:
         raise invalid("There is no video with the id that after names.", "after") from error
-    data = [server.describe(job) for job in jobs]
+    unfinished = server.store.unfinished()
+    data = [server.describe(job, unfinished) for job in jobs]
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return JSONResponse({"object": "list", "data": data, "has_more": more, "first_id": first, "last_id": last})
 
@@ -103,14 +101,14 @@ async def remix(video_id: str, request: Request, owner: Owner, server: TheServer
     fields, _, _ = await read_body(request)
     asked = checked(Remix, fields)
 
-    def submit() -> Job:
+    def submit() -> JSONResponse:
         before = server.find(owner, video_id)
         if before.settings["input"]:
             raise invalid("A video that began with a file cannot be remixed: send the file again.", "video_id")
         settings = {**before.settings, "prompt": asked.prompt, "remixed_from": video_id}
-        return server.submit(owner, settings, once=request.headers.get("idempotency-key"))
+        return _video(server, server.submit(owner, settings, once=_once(request)))
 
-    return _video(server, await run_in_threadpool(submit))
+    return await run_in_threadpool(submit)
 
 
 @router.get("/v1/videos/{video_id}/content")
@@ -122,7 +120,8 @@ def content(video_id: str, owner: Owner, server: TheServer, variant: str = "vide
         raise Refused(410, "The files of this video were removed to make room.", "video_expired", "video_id")
     if job.state != "completed" or job.result is None:
         raise Refused(409, f"The video is {job.state}, not completed.", "video_not_ready", "video_id")
-    path = written(server.results.of(job.id), wanted, job.result, job.settings["fps"], job.settings["scale"])
+    manner = Manner(job.result["note"], job.settings["fps"], job.settings["scale"], server.config.signing)
+    path = written(server.results.of(job.id), wanted, manner)
     return FileResponse(
         path,
         media_type=TYPES[wanted.format],
@@ -172,7 +171,8 @@ def metrics(owner: Owner, server: TheServer) -> PlainTextResponse:
 
 def _accepted(
     server: Server, owner: str, asked: VideoRequest, upload: bytes | None, reference: str | None, once: str | None
-) -> Job:
+) -> JSONResponse:
+    """The answer to a request for a job, which is on disk by then."""
     facts = _facts(server, asked.model)
     kind = _kind(asked, upload, reference)
     settings = settings_of(asked, facts, server.config, kind)
@@ -181,14 +181,27 @@ def _accepted(
         upload = _made_here(server, owner, reference)
     if upload is not None:
         server.check_room(owner)
-        frames, sha256 = accept(upload, server.inputs, id, one_frame=kind == "image", fps=facts.fps)
+        shape = Shape(settings["height"], settings["width"], facts.fps, one_frame=kind == "image")
+        frames, sha256 = accept(upload, server.inputs, id, shape)
         try:
             settings = with_input(settings, facts, id, frames, sha256, added=asked.seconds)
-            return server.submit(owner, settings, once=once, id=id)
+            return _video(server, server.submit(owner, settings, once=once, id=id))
         except Refused:
             server.inputs.remove(id)
             raise
-    return server.submit(owner, settings, once=once, id=id)
+    return _video(server, server.submit(owner, settings, once=once, id=id))
+
+
+def _once(request: Request) -> str | None:
+    """What makes a repeated request the same one.
+
+    Raises:
+        Refused: longer than any client's.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is not None and len(key) > 255:
+        raise invalid("An Idempotency-Key has 255 characters at most.", "Idempotency-Key")
+    return key
 
 
 def _kind(asked: VideoRequest, upload: bytes | None, reference: str | None) -> Kind:
@@ -211,8 +224,7 @@ def _made_here(server: Server, owner: str, id: str) -> bytes:
     job = server.find(owner, id)
     if job.state != "completed" or job.expired or job.result is None:
         raise Refused(409, "The video that is referred to is not there.", "video_not_ready", "video")
-    folder = server.results.of(id)
-    return written(folder, Wanted("video", "apng"), job.result, job.settings["fps"], job.settings["scale"]).read_bytes()
+    return written(server.results.of(id), ORIGINAL, Manner({}, job.settings["fps"], 1)).read_bytes()
 
 
 def _facts(server: Server, model: str | None) -> Facts:
@@ -233,9 +245,10 @@ def _model(facts: Facts) -> dict[str, Any]:
 
 
 def _video(server: Server, job: Job) -> JSONResponse:
-    left = server.eta(job) if job.state in ("queued", "in_progress") else None
-    soon = 1000 if left is None else max(100, min(2000, int(1000 * left)))
-    return JSONResponse(server.describe(job), headers={"openai-poll-after-ms": str(soon)})
+    video = server.describe(job)
+    left = video["eta_seconds"]
+    soon = 500 if left is None else max(50, min(2000, int(250 * left)))  # clients ask again after so many milliseconds
+    return JSONResponse(video, headers={"openai-poll-after-ms": str(soon)})
 
 
 def _stream(server: Server, owner: str, id: str | None) -> StreamingResponse:

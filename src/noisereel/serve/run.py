@@ -22,7 +22,7 @@ def serve(config: Config, keys: Keys, host: str, port: int) -> None:
     """
     listener = bound(host, port)
     server = Server(config)
-    local = ("localhost", "127.0.0.1", "[::1]") if not keys.digests else ()
+    local = () if keys.digests else ("localhost", "127.0.0.1", "[::1]", host)
     settings = uvicorn.Config(
         application(server, keys, hosts=local),
         log_level="warning",

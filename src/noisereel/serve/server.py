@@ -41,7 +41,7 @@ class Server:
         self._new = threading.Condition()
         self._stopping = threading.Event()
         self.dispatchers = [
-            Dispatcher(self, lambda device=device: LocalLink(config.models, device, config.data))  # type: ignore[misc]
+            Dispatcher(self, lambda device=device: LocalLink(config, device))  # type: ignore[misc]
             for device in config.devices
         ]
 
@@ -138,30 +138,31 @@ class Server:
         self.results.remove(id)
         self.inputs.remove(id)
 
-    def describe(self, job: Job) -> dict[str, Any]:
-        """The job as a video object."""
+    def describe(self, job: Job, unfinished: Sequence[Job] | None = None) -> dict[str, Any]:
+        """The job as a video object; what is unfinished is looked up if not given."""
         expires = None if job.ended is None else job.ended + self.config.keep_days * 86400
         video = described(job, self.shares.get(job.id, 0.0), expires)
-        if job.state == "queued":
-            ahead = self.store.ahead(job)
-            video |= {"queue_position": ahead + 1, "eta_seconds": self.eta(job)}
-        elif job.state == "in_progress":
-            video |= {"queue_position": 0, "eta_seconds": self.eta(job)}
+        if job.state in ("queued", "in_progress"):
+            before = [] if job.state == "in_progress" else self._before(job, unfinished)
+            place = 1 + sum(other.state == "queued" for other in before) if job.state == "queued" else 0
+            video |= {"queue_position": place, "eta_seconds": self._eta(job, before)}
         return video
 
-    def eta(self, job: Job) -> float | None:
+    def _before(self, job: Job, unfinished: Sequence[Job] | None) -> list[Job]:
+        others = self.store.unfinished() if unfinished is None else unfinished
+        return [other for other in others if other.state == "in_progress" or other.number < job.number]
+
+    def _eta(self, job: Job, before: Sequence[Job]) -> float | None:
         """Seconds until it should be done, as far as is known."""
-        total = 0.0
-        for other in self.store.unfinished():
-            if other.number > job.number and other.state == "queued":
-                continue
-            if job.state == "in_progress" and other.id != job.id:
-                continue
-            seconds = self.pace.seconds(other.settings)
-            if seconds is None:
-                return None
-            total += seconds * (1 - self.shares.get(other.id, 0.0)) / (len(self.dispatchers) if other.id != job.id else 1)
-        return round(total, 1)
+        times = [self._left(other) for other in before]
+        own = self._left(job)
+        if own is None or None in times:
+            return None
+        return round(own + sum(filter(None, times)) / len(self.dispatchers), 1)
+
+    def _left(self, job: Job) -> float | None:
+        seconds = self.pace.seconds(job.settings)
+        return None if seconds is None else seconds * (1 - self.shares.get(job.id, 0.0))
 
     def retry_after(self) -> int:
         """Seconds until a place in the queue should be free."""
@@ -236,7 +237,7 @@ class Server:
     def progressed(self, id: str, share: float) -> None:
         self.shares[id] = share
         if len(self.broker) and (job := self.store.get(id)) is not None:
-            data = {"id": id, "progress": min(99, int(100 * share)), "eta_seconds": self.eta(job)}
+            data = {"id": id, "progress": min(99, int(100 * share)), "eta_seconds": self._eta(job, [])}
             self.broker.publish(Event("progress", id, job.owner, data))
 
     def done(self, id: str, result: dict[str, Any]) -> None:
@@ -285,6 +286,7 @@ class Server:
                 break
             self.store.forget_files(job.id)
             self.results.remove(job.id)
+            self.inputs.remove(job.id)
             total -= (job.result or {}).get("bytes", 0)
 
     def sweep_folders(self) -> None:

@@ -146,6 +146,9 @@ class Store:
 
     def claim(self, most: int) -> list[Job]:
         """The oldest waiting job and up to ``most - 1`` of its kind, now in progress; one a worker died of goes alone."""
+        with self._lock:
+            if self._one("SELECT 1 FROM jobs WHERE state = 'queued' LIMIT 1") is None:  # asked often, and seldom true
+                return []
         with self._transaction():
             first = self._one("SELECT * FROM jobs WHERE state = 'queued' ORDER BY number LIMIT 1")
             if first is None:
@@ -208,11 +211,6 @@ class Store:
         with self._lock:
             rows = self._db.execute("SELECT * FROM jobs WHERE state = 'completed' AND NOT expired ORDER BY ended").fetchall()
         return [_job(row) for row in rows]
-
-    def ahead(self, job: Job) -> int:
-        """How many jobs wait before this one."""
-        with self._lock:
-            return self._count("state = 'queued' AND number < ?", job.number)
 
     def unfinished(self) -> list[Job]:
         """What waits or runs, in order."""

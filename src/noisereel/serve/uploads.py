@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from noisereel.serve.apart import run_apart
@@ -51,8 +52,18 @@ def from_data_url(url: str) -> bytes:
         raise invalid("The data URL's base64 is broken.", "input_reference") from error
 
 
-def accept(upload: bytes, inputs: Folders, id: str, *, one_frame: bool, fps: float) -> tuple[int, str]:
-    """Decode an upload into the folder of job ``id``; returns its frames, and the SHA-256 of the pixels that are kept.
+@dataclass(frozen=True)
+class Shape:
+    """What an upload is decoded to: the size of the job's video, and one frame or all at its rate."""
+
+    height: int
+    width: int
+    fps: float
+    one_frame: bool
+
+
+def accept(upload: bytes, inputs: Folders, id: str, shape: Shape) -> tuple[int, str]:
+    """Decode an upload into the folder of job ``id``; returns its number of frames, and its SHA-256.
 
     Raises:
         Refused: not a picture or clip that can be read within the limits.
@@ -66,16 +77,16 @@ def accept(upload: bytes, inputs: Folders, id: str, *, one_frame: bool, fps: flo
         with tempfile.NamedTemporaryFile(dir=folder, suffix=found[1]) as file:
             file.write(upload)
             file.flush()
-            frames = run_apart(decode, file.name, str(folder / INPUT), one_frame, fps)
+            frames = run_apart(decode, file.name, str(folder / INPUT), shape)
     except ValueError as error:
         inputs.remove(id)
         reason = str(error).replace(str(folder), "").replace(str(inputs.root), "")
         reason = re.sub(r"\S*/\S*", "the file", reason)  # no path is told to anybody
         raise invalid(f"The file cannot be read: {reason}", "input_reference", "unreadable_file") from error
-    return frames, hashlib.sha256((folder / INPUT).read_bytes()).hexdigest()
+    return frames, hashlib.sha256(upload).hexdigest()
 
 
-def decode(path: str, output: str, one_frame: bool, fps: float) -> int:
+def decode(path: str, output: str, shape: Shape) -> int:
     """In a process of its own: read the file and write its pixels as an APNG; returns the number of frames.
 
     Raises:
@@ -93,19 +104,11 @@ def decode(path: str, output: str, one_frame: bool, fps: float) -> int:
     facts = probe(path)
     if facts.height * facts.width > MOST_PIXELS:
         raise ValueError(f"its frames have {facts.width}x{facts.height} pixels, too many")
-    frames = 1 if one_frame else max(1, int(min(facts.frames, facts.seconds * fps + 1)))
-    if frames > MOST_FRAMES:
-        raise ValueError(f"it has {frames} frames, and {MOST_FRAMES} are read at most")
-    height, width = _within(facts.height, facts.width)
-    if one_frame:
-        clip = read_clip(path, frames=1, height=height, width=width)
+    if not shape.one_frame and facts.seconds * shape.fps > MOST_FRAMES:
+        raise ValueError(f"it lasts {facts.seconds:.0f} seconds, and {MOST_FRAMES} frames are read at most")
+    if shape.one_frame:
+        clip = read_clip(path, frames=1, height=shape.height, width=shape.width)
     else:
-        clip = read_clip(path, height=height, width=width, fps=fps if facts.frames > 1 else None)
-    write(clip, Path(output), fps=fps)
+        clip = read_clip(path, height=shape.height, width=shape.width, fps=shape.fps)
+    write(clip, Path(output), fps=shape.fps)
     return clip.shape[1]
-
-
-def _within(height: int, width: int, side: int = 1024) -> tuple[int, int]:
-    """The same shape, no larger than any model needs."""
-    shrink = min(1.0, side / max(height, width))
-    return max(1, round(height * shrink)), max(1, round(width * shrink))

@@ -10,9 +10,9 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noisereel.serve.config import Config
 from noisereel.serve.facts import facts_of
 from noisereel.serve.messages import (
     Broken,
@@ -40,11 +40,11 @@ PREVIEW_SHARE = 0.1  # of the time of sampling that previews may take
 GONE = (EOFError, BrokenPipeError, ConnectionResetError)  # what the end of the server looks like
 
 
-def main(server: Connection, models: Sequence[tuple[str, str]], device: str | None, data: Path) -> None:
+def main(server: Connection, config: Config, device: str | None) -> None:
     """The life of a worker process; it ends with its server, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the server decides
     try:
-        Worker(server, device, data).serve(models)
+        Worker(server, config, device).serve()
     except GONE:
         os._exit(0)
 
@@ -52,17 +52,16 @@ def main(server: Connection, models: Sequence[tuple[str, str]], device: str | No
 class Worker:
     """Answers one server."""
 
-    def __init__(self, server: Connection, device: str | None, data: Path) -> None:
-        self.server = server
-        self.device = device
-        self.results, self.inputs = Folders(data / "results"), Folders(data / "inputs")
+    def __init__(self, server: Connection, config: Config, device: str | None) -> None:
+        self.server, self.config, self.device = server, config, device
+        self.results, self.inputs = Folders(config.results), Folders(config.inputs)
         self.pipes: dict[str, TextToVideo] = {}
         self.cancelled: set[str] = set()
         self.watched: frozenset[str] = frozenset()
 
-    def serve(self, models: Sequence[tuple[str, str]]) -> None:
+    def serve(self) -> None:
         """Open the models, the first before anything else, then do what is asked until the server is gone."""
-        for name, place in models:
+        for name, place in self.config.models:
             self.open(name, place)
         while True:
             message = self.server.recv()
@@ -125,10 +124,12 @@ class Worker:
         pipe = self.pipes.get(settings["model"])
         if pipe is None:
             raise ValueError(f"the model {settings['model']} is not open here")
-        order = ordered(settings, self.inputs)
+        order = replace(ordered(settings, self.inputs), signing=self.config.signing)
         job = prepared(pipe, [task.settings["prompt"] for task in tasks], order)
         at_once = samples_at_once(job.system.first, job.shape, len(tasks), known=job.known)
         common = recipe(pipe, settings["model"], job, order)
+        if settings["input"]:  # where it lies is nobody's business
+            common["image" if order.image else "clip"] = f"sha256:{settings['input_sha256']}"
         for start in range(0, len(tasks), at_once):
             self.sample(tasks[start : start + at_once], job, common)
 
@@ -150,6 +151,8 @@ class Worker:
                 video = moment.video
         assert video is not None
         facts = {"sampling_seconds": time.perf_counter() - began, "batch": len(tasks)}
+        if len(tasks) > 1:
+            notes = [{**note, "batch": len(tasks)} for note in notes]
         for one, task, note in zip(video.split(1), tasks, notes, strict=True):
             self.listen()
             if task.id not in self.cancelled:
@@ -201,6 +204,7 @@ class Previews:
     def __init__(self) -> None:
         self.began = time.perf_counter()
         self.spent = 0.0
+        self.frames = 1  # of the latents that are decoded: as many as the time allows
 
     def of(self, system: Any, moment: Moment, ids: Sequence[str], watched: frozenset[str]) -> list[tuple[str, bytes]]:
         """Of those that are watched, unless previews have taken their share of the time."""
@@ -208,14 +212,19 @@ class Previews:
         now = time.perf_counter()
         if not wanted or moment.video is not None or self.spent > PREVIEW_SHARE * (now - self.began):
             return []
-        stage = system.stages[moment.stage]
+        stage, clean = system.stages[moment.stage], moment.step.clean
+        most = clean.shape[2] - stage.spare
+        frames = min(self.frames, most)
         made = []
         for number, id in wanted:
             try:
-                made.append((id, picture(stage.decode(moment.step.clean[number : number + 1]))))
+                made.append((id, picture(stage.decode(clean[number : number + 1, :, : stage.spare + frames]))))
             except ValueError:  # not finite: the end will tell
                 continue
-        self.spent += time.perf_counter() - now
+        took = time.perf_counter() - now
+        self.spent += took
+        if took * most / frames < PREVIEW_SHARE / 4 * (now - self.began) * moment.step.total / (moment.step.index + 1):
+            self.frames = most  # four whole previews fit
         return made
 
 
