@@ -597,3 +597,43 @@ def test_metadata_is_enough_to_make_the_video_again(go: Callable) -> None:
     go("generate", note["prompt"], "--seed", note["seed"], "--steps", note["steps"], "--guidance", note["guidance"],
        "--model", note["model"], "-o", "b.webp", "--scale", 1)  # fmt: skip
     assert np.array_equal(pixels("a.webp"), pixels("b.webp"))
+
+
+# Again
+
+
+def test_like_repeats_a_file_to_the_pixel_and_changes_what_else_is_given(go: Callable) -> None:
+    first = go("generate", PROMPT, "--seed", 5, "--steps", 4, "--guidance", 1.5, "--negative", "a star", "-o", "one.apng")
+    again = go("generate", "--like", "one.apng", "--model", first["model"])
+    assert again["path"] == "one-again.apng"
+    np.testing.assert_array_equal(pixels("one.apng"), pixels("one-again.apng"))
+    assert read_metadata(Path("one-again.apng")) == read_metadata(Path("one.apng"))
+    other = go("generate", "--like", "one.apng", "--seed", 6, "-o", "two.apng", "--model", first["model"])
+    assert (other["seed"], other["steps"]) == (6, 4)
+    assert (pixels("one.apng") != pixels("two.apng")).any()
+
+
+def test_like_repeats_longer_videos_and_sheets(go: Callable) -> None:
+    go("generate", PROMPT, "--seed", 5, "--extend", 7, "-o", "long.apng")
+    go("generate", "--like", "long.apng")
+    np.testing.assert_array_equal(pixels("long.apng"), pixels("long-again.apng"))
+    go("generate", PROMPT, "--seed", 5, "--sheet", "-o", "sheet.png")
+    go("generate", "--like", "sheet.png")
+    assert Path("sheet.png").read_bytes() == Path("sheet-again.png").read_bytes()
+
+
+def test_like_a_file_that_does_not_say_how_it_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    assert main(["generate", "--like", str(tmp_path / "photo.png")]) == 2
+    assert "does not say how it was made" in capsys.readouterr().err
+    assert main(["generate", "--like", str(tmp_path / "none.png")]) == 2
+
+
+def test_a_clip_is_gone_on_from(go: Callable) -> None:
+    go("generate", PROMPT, "--seed", 5, "-o", "clip.apng", "--scale", 1)
+    longer = go("generate", PROMPT, "--clip", "clip.apng", "--extend", 6, "-o", "longer.apng", "--scale", 1)
+    assert probe(longer["path"]).frames == 6
+    np.testing.assert_array_equal(
+        pixels("longer.apng")[:4], read_clip("clip.apng", height=16, width=16).movedim(0, -1).numpy()[:4]
+    )
+    assert main(["generate", PROMPT, "--clip", "clip.apng"]) == 2

@@ -1,6 +1,7 @@
 """What the server refuses: each with one sentence in the shape of OpenAI's errors, before work is spent on it."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +136,21 @@ def test_keys_are_read_strictly(tmp_path: Path) -> None:
     for wrong in (None, "", KEY, f"Basic {KEY}", f"Bearer {KEY[:-1]}", "Bearer \udcff"):
         with pytest.raises(Refused):
             keys.owner(wrong)
+
+
+def test_check_tries_everything_and_says_what_is_wrong(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["serve", "--check", "--port", "0", "--data", str(tmp_path / "data")]
+    assert main([*place, "--model", f"tiny={tiny_folder}"]) == 0
+    out, _ = capsys.readouterr()
+    assert "4 frames of 16x16" in out
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--check", "--port", str(port), "--data", str(tmp_path), "--model", "nothing-here"]) == 2
+    _, err = capsys.readouterr()
+    assert f"port {port}" in err
+    assert "no model at 'nothing-here'" in err
 
 
 @pytest.mark.parametrize(

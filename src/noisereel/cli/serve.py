@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noisereel.cli.parsing import Parser
+
+if TYPE_CHECKING:
+    from noisereel.serve.config import Config
 
 
 def parse(arguments: Sequence[str]) -> Namespace | None:
@@ -22,6 +27,9 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     add("--api-key-file", type=Path, metavar="FILE", help="who may use it: NAME KEY on each line")
     add("--data", type=Path, default=Path("noisereel-data"), metavar="FOLDER", help="jobs and their results")
     add("--device", action="append", metavar="NAME", help="cpu, cuda:0, ...: a worker on each; again for more; the best there is if not given")  # fmt: skip # noqa: E501
+    add("--engine", choices=("local", "ray"), default="local", help="where the workers are: processes here, or deployments of Ray Serve")  # fmt: skip # noqa: E501
+    add("--workers", type=int, default=1, metavar="N", help="of --engine ray: how many")
+    add("--ray", metavar="ADDRESS", help="of --engine ray: the cluster; one of this machine is started if not given")
     add("--queue", type=int, default=100, metavar="N", help="jobs that wait at most")
     add("--per-key", type=int, default=20, metavar="N", help="jobs of one key that wait or run at most")
     add("--batch", type=int, default=4, metavar="N", help="jobs sampled together at most")
@@ -43,20 +51,45 @@ def run(options: Namespace) -> dict[str, Any]:
     from noisereel.serve.keys import Keys
 
     config, keys = configured(options), Keys.read(options.api_key_file)
-    if config.signing:
-        from noisereel.making.finish import signer
+    if not options.check:
+        from noisereel.serve.apart import warm_up
 
-        signer(config.signing).check()
+        warm_up()  # while the rest is imported
     try:
         from noisereel.serve.run import serve
     except ImportError as error:
         raise ValueError(f"serve needs packages that are not here ({error.name}): pip install 'noisereel[serve]'") from error
+    if options.check:
+        return {"checks": checked(config, options.host, options.port)}
+    if config.signing:
+        from noisereel.making.finish import signer
+
+        signer(config.signing).check()
     serve(config, keys, options.host, options.port)
     return {"stopped": True}
 
 
+def checked(config: Config, host: str, port: int) -> dict[str, str]:
+    """What was found of each thing that a server needs.
+
+    Raises:
+        ValueError: says what is wrong, after saying what is not.
+    """
+    from noisereel.serve.checks import checks
+
+    done = list(checks(config, host, port))
+    problems = [one for one in done if one.problem is not None]
+    if problems:
+        for one in done:
+            if one.problem is None:
+                print(f"noisereel: {one.name}: {one.said}", file=sys.stderr)
+        raise ValueError("; ".join(f"{one.name}: {one.problem}" for one in problems))
+    return {one.name: one.said for one in done}
+
+
 def told(result: dict[str, Any]) -> str:
-    return "stopped"
+    """What was checked."""
+    return "\n".join([f"{name:16}{said}" for name, said in result.get("checks", {}).items()]) or "stopped"
 
 
 def check(options: Namespace) -> None:
@@ -65,9 +98,13 @@ def check(options: Namespace) -> None:
     Raises:
         ValueError: names the option and what it takes.
     """
-    for name in ("queue", "per_key", "batch", "keep_days", "disk", "upload"):
+    for name in ("workers", "queue", "per_key", "batch", "keep_days", "disk", "upload"):
         if not getattr(options, name) > 0:
             raise ValueError(f"--{name.replace('_', '-')} takes a number above 0, not {getattr(options, name)}")
+    if options.workers != 1 and options.engine != "ray":
+        raise ValueError("--workers goes with --engine ray; here each --device has one worker: name them")
+    if options.engine == "ray" and find_spec("ray") is None:
+        raise ValueError("--engine ray needs Ray: pip install 'noisereel[ray]'")
     if not 0 <= options.port < 65536:
         raise ValueError(f"--port takes 0 to 65535, not {options.port}")
     if not is_loopback(options.host) and options.api_key_file is None:
@@ -82,14 +119,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def configured(options: Namespace) -> Any:
+def configured(options: Namespace) -> Config:
     """The server's configuration."""
     from noisereel.serve.config import MEGABYTE, Config
 
     return Config(
         data=options.data.absolute(),
         models=named(options.model or ["default", *shipped_besides_default()]),
-        devices=tuple(options.device or (None,)),
+        devices=tuple(options.device or (None,)) * options.workers,
+        engine=options.engine,
+        ray=options.ray,
         queue=options.queue,
         per_key=options.per_key,
         batch=options.batch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,17 @@ from typing import Any
 SECONDS = 8.0
 MEMORY = 2**30  # bytes beyond what the process starts with
 AT_ONCE = threading.BoundedSemaphore(2)
-PRELOADED = ["noisereel.data.reader", "noisereel.data.writer", "noisereel.serve.uploads", "noisereel.serve.formats"]
+PRELOADED = ["av", "noisereel.pipeline", "noisereel.making.recipe", "noisereel.serve.worker", "noisereel.serve.formats"]
 
-# Children are forked from a server process that has imported what they need, and has no threads and nothing of ours in it.
-_context = multiprocessing.get_context("forkserver")
+# Children are forked from a process that has imported what they need, and has no threads, no accelerator and nothing of ours
+# in it: they start in milliseconds, workers too.
+CONTEXT = multiprocessing.get_context("forkserver")
 
 
 def warm_up() -> None:
-    """Start the process that children are forked from."""
-    _context.set_forkserver_preload(PRELOADED)
-    threading.Thread(target=run_apart, args=(len, ""), daemon=True).start()
+    """Start the process that children are forked from; it takes seconds, so the sooner the better."""
+    CONTEXT.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
 
 
 def run_apart(function: Callable[..., Any], *given: Any, seconds: float = SECONDS, memory: int = MEMORY) -> Any:
@@ -31,8 +33,8 @@ def run_apart(function: Callable[..., Any], *given: Any, seconds: float = SECOND
         ValueError: what it raised, or that it needed too much time or memory.
     """
     with AT_ONCE:
-        here, there = _context.Pipe(duplex=False)
-        process = _context.Process(target=_limited, args=(there, function, given, seconds, memory), daemon=True)
+        here, there = CONTEXT.Pipe(duplex=False)
+        process = CONTEXT.Process(target=_limited, args=(there, function, given, seconds, memory), daemon=True)
         process.start()
         there.close()
         try:

@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from noisereel import __version__
-from noisereel.serve.apart import warm_up
 from noisereel.serve.errors import Refused
 from noisereel.serve.guard import Guard
 from noisereel.serve.keys import Keys
@@ -29,7 +28,6 @@ def application(server: Server, keys: Keys, hosts: Iterable[str] = ()) -> FastAP
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         server.start()
-        warm_up()
         yield
         server.stop()
 

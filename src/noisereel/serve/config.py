@@ -15,6 +15,8 @@ class Config:
     data: Path
     models: tuple[tuple[str, str], ...] = (("default", "default"),)  # what each is called, and where it is
     devices: tuple[str | None, ...] = (None,)  # one worker process for each; None is the best there is
+    engine: str = "local"  # where the workers are: "local" processes, or deployments of "ray" Serve
+    ray: str | None = None  # the address of Ray's cluster; one of this machine is started if there is none
     queue: int = 100  # jobs that wait at most
     per_key: int = 20  # jobs of one key that wait or run at most
     batch: int = 4  # compatible jobs sampled together at most

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol, runtime_checkable
 
 from noisereel.serve import messages, worker
+from noisereel.serve.apart import CONTEXT
 from noisereel.serve.config import Config
 from noisereel.serve.messages import FromWorker, Task, ToWorker
 
@@ -34,9 +34,8 @@ class LocalLink:
     """A worker process on this machine."""
 
     def __init__(self, config: Config, device: str | None) -> None:
-        spawn = multiprocessing.get_context("spawn")  # a forked process cannot use an accelerator
-        self._here, there = spawn.Pipe()
-        self._process: BaseProcess = spawn.Process(
+        self._here, there = CONTEXT.Pipe()
+        self._process: BaseProcess = CONTEXT.Process(
             target=worker.main, args=(there, config, device), daemon=True, name="noisereel worker"
         )
         self._process.start()

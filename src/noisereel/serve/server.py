@@ -10,7 +10,7 @@ from typing import Any
 
 from noisereel.serve import messages
 from noisereel.serve.config import Config
-from noisereel.serve.dispatch import Dispatcher, LocalLink
+from noisereel.serve.dispatch import Dispatcher, Link, LocalLink
 from noisereel.serve.errors import Refused, unknown_video
 from noisereel.serve.events import Broker, Event
 from noisereel.serve.facts import Facts
@@ -41,8 +41,8 @@ class Server:
         self._new = threading.Condition()
         self._stopping = threading.Event()
         self.dispatchers = [
-            Dispatcher(self, lambda device=device: LocalLink(config, device))  # type: ignore[misc]
-            for device in config.devices
+            Dispatcher(self, lambda device=device, number=number: linked(config, device, number))  # type: ignore[misc]
+            for number, device in enumerate(config.devices)
         ]
 
     # Life
@@ -293,6 +293,15 @@ class Server:
         known = self.store.ids()
         self.results.sweep(known)
         self.inputs.sweep(known)
+
+
+def linked(config: Config, device: str | None, number: int) -> Link:
+    """A worker where the configuration says."""
+    if config.engine == "ray":
+        from noisereel.serve.ray_engine import RayLink
+
+        return RayLink(config, device, number)
+    return LocalLink(config, device)
 
 
 def batch_key(settings: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from noisereel.serve.config import Config
 from noisereel.serve.facts import facts_of
@@ -49,10 +49,21 @@ def main(server: Connection, config: Config, device: str | None) -> None:
         os._exit(0)
 
 
+@runtime_checkable
+class Mail(Protocol):
+    """What a worker needs of a connection."""
+
+    def poll(self) -> bool: ...
+
+    def recv(self) -> Any: ...
+
+    def send(self, message: Any) -> None: ...
+
+
 class Worker:
     """Answers one server."""
 
-    def __init__(self, server: Connection, config: Config, device: str | None) -> None:
+    def __init__(self, server: Mail, config: Config, device: str | None) -> None:
         self.server, self.config, self.device = server, config, device
         self.results, self.inputs = Folders(config.results), Folders(config.inputs)
         self.pipes: dict[str, TextToVideo] = {}
