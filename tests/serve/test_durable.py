@@ -16,9 +16,9 @@ from noisereel.serve.results import FRAMES
 
 
 def worker_of(running: Running) -> psutil.Process:
-    """The process that samples: the child that holds the model."""
-    children = psutil.Process(running.process.pid).children(recursive=True)
-    return max(children, key=lambda child: child.memory_info().rss)
+    """The process that samples: of what is forked for the server, the one that stays."""
+    forked = [one for child in psutil.Process(running.process.pid).children() for one in child.children()]
+    return min(forked, key=lambda one: one.create_time())
 
 
 def frames(data: Path, id: str) -> np.ndarray:

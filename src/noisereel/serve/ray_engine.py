@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import tempfile
 import threading
@@ -104,7 +105,7 @@ class RayLink:
         import ray
         from ray import serve
 
-        ray.init(address=config.ray, ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
+        ray.init(address=config.ray, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.WARNING)
         self._results, self._inputs = Folders(config.results), Folders(config.inputs)
         needs = {"num_cpus": 1, "num_gpus": int((device or "").startswith("cuda"))}
         deployment: Any = serve.deployment(Replica, name="worker", num_replicas=1, ray_actor_options=needs)

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from noisereel.serve.asking import Kind, Remix, VideoRequest, settings_of, with_input
 from noisereel.serve.bodies import checked, read_body
+from noisereel.serve.description import REFUSED, body
 from noisereel.serve.errors import Refused, invalid
 from noisereel.serve.facts import Facts
 from noisereel.serve.formats import ORIGINAL, TYPES, Manner, Wanted, written
@@ -23,7 +24,7 @@ from noisereel.serve.uploads import Shape, accept, kind_of
 
 HEARTBEAT = 15.0  # seconds of silence after which a stream says that it is alive
 
-router = APIRouter()
+router = APIRouter(responses=REFUSED)
 
 
 def server_of(request: Request) -> Server:
@@ -39,7 +40,7 @@ Owner = Annotated[str, Depends(owner_of)]
 TheServer = Annotated[Server, Depends(server_of)]
 
 
-@router.post("/v1/videos")
+@router.post("/v1/videos", openapi_extra=body(VideoRequest, "input_reference"))
 async def create(request: Request, owner: Owner, server: TheServer) -> JSONResponse:
     """Accept a job: when this is answered, it is kept."""
     fields, upload, reference = await read_body(request)
@@ -47,7 +48,7 @@ async def create(request: Request, owner: Owner, server: TheServer) -> JSONRespo
     return await run_in_threadpool(_accepted, server, owner, asked, upload, reference, _once(request))
 
 
-@router.post("/v1/videos/extensions")
+@router.post("/v1/videos/extensions", openapi_extra=body(VideoRequest, "video"))
 async def extend(request: Request, owner: Owner, server: TheServer) -> JSONResponse:
     """Go on from a video that was made here or is sent along; ``seconds`` is how much is added."""
     fields, upload, reference = await read_body(request)
@@ -95,7 +96,7 @@ def cancel(video_id: str, owner: Owner, server: TheServer) -> JSONResponse:
     return _video(server, server.cancel(owner, video_id))
 
 
-@router.post("/v1/videos/{video_id}/remix")
+@router.post("/v1/videos/{video_id}/remix", openapi_extra=body(Remix))
 async def remix(video_id: str, request: Request, owner: Owner, server: TheServer) -> JSONResponse:
     """The same settings and seed with another prompt."""
     fields, _, _ = await read_body(request)
