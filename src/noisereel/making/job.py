@@ -89,6 +89,8 @@ class Job:
         made = self.system.first.shape[0]
         if self.given is not None:
             return math.ceil((self.given.shape[2] - 1) / ((made - 1) // self.every))
+        if len(self.system.stages) > 1:
+            return 1
         begun, first = (self.shape[0], 1) if self.begun is None else (self.begun.shape[2], 0)
         return first + max(0, math.ceil((self.length - begun) / (made - self.keep)))
 
@@ -99,6 +101,9 @@ class Job:
             yield from self.system.between(given, prompts, rng, every=self.every, negative=negative)
             return
         begun = None if self.begun is None else self.begun.expand(len(prompts), -1, -1, -1, -1)
+        if begun is not None and len(self.system.stages) > 1:  # the later stages work on it
+            yield from self.system.sample(prompts, rng, video=begun, negative=negative)
+            return
         if begun is None:
             known = None
             if self.image is not None:
@@ -124,9 +129,7 @@ def prepared(pipe: TextToVideo, prompts: Sequence[str], order: Order) -> Job:
         raise ValueError("this model animates an image: say which with --image first.png")
     image = read_clip(order.image, frames=1, height=shape[1], width=shape[2])[None] if order.image else None
     given, rate = clip(order.between, *shape[1:]) if order.between else (None, None)
-    begun = read_clip(order.clip, height=shape[1], width=shape[2], fps=system.last.fps)[None] if order.clip else None
-    if begun is not None and begun.shape[2] >= (order.extend or 0):
-        raise ValueError(f"the clip has {begun.shape[2]} frames already: --extend takes more, not {order.extend}")
+    begun = onward(order, system, shape) if order.clip else None
     every = 1 if given is None else spacing(given.shape[2], made)
     device = system.first.device
     return Job(
@@ -146,6 +149,20 @@ def prepared(pipe: TextToVideo, prompts: Sequence[str], order: Order) -> Job:
             signing=order.signing,
         ),
     )
+
+
+def onward(order: Order, system: System, shape: tuple[int, int, int]) -> Video:
+    """The clip to go on from; for a cascade as much of it as takes the place of what its first stage makes.
+
+    Raises:
+        ValueError: a clip that is as long as the order already, or too short for a cascade.
+    """
+    assert order.clip is not None
+    frames = shape[0] if len(system.stages) > 1 else None
+    clip = read_clip(order.clip, frames=frames, height=shape[1], width=shape[2], fps=system.first.fps)[None]
+    if frames is None and clip.shape[2] >= (order.extend or 0):
+        raise ValueError(f"the clip has {clip.shape[2]} frames already: --extend takes more, not {order.extend}")
+    return clip
 
 
 def kept_frames(stage: Stage) -> int:

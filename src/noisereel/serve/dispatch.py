@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -101,7 +103,9 @@ class Dispatcher(threading.Thread):
             try:
                 while not self._stop_asked.is_set():
                     self._serve(self.link)
-            except EOFError:
+            except Exception as error:
+                if not isinstance(error, EOFError):  # a fault of the server's, such as a disk that is full
+                    traceback.print_exc(file=sys.stderr)
                 self.deaths += 1
                 self._stop_asked.wait(min(10.0, 0.1 * 2 ** min(self.deaths, 7)))
             finally:
@@ -144,6 +148,6 @@ class Dispatcher(threading.Thread):
                     self.desk.heard(message)
                 if isinstance(message, messages.Done | messages.Failed):
                     open_ = [id for id in open_ if id != message.id]
-        except EOFError:
+        except Exception:
             self.desk.died(open_)
             raise

@@ -107,6 +107,7 @@ class RayLink:
 
         ray.init(address=config.ray, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.WARNING)
         self._results, self._inputs = Folders(config.results), Folders(config.inputs)
+        serve.start(proxy_location="Disabled")  # the API is the server's
         needs = {"num_cpus": 1, "num_gpus": int((device or "").startswith("cuda"))}
         deployment: Any = serve.deployment(Replica, name="worker", num_replicas=1, ray_actor_options=needs)
         name = f"noisereel-{number}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +23,8 @@ from noisereel.serve.server import Server
 from noisereel.serve.store import Job, new_id
 from noisereel.serve.uploads import Shape, accept, kind_of
 
+Answer = TypeVar("Answer")
+SLOW = CapacityLimiter(8)  # threads that decode uploads and write files
 HEARTBEAT = 15.0  # seconds of silence after which a stream says that it is alive
 
 router = APIRouter(responses=REFUSED)
@@ -36,6 +39,11 @@ def owner_of(request: Request) -> str:
     return request.app.state.keys.owner(request.headers.get("authorization"))
 
 
+async def patiently(function: Callable[..., Answer], *given: Any) -> Answer:
+    """What may take seconds, in a few threads of its own, so that short requests do not wait behind it."""
+    return await to_thread.run_sync(function, *given, limiter=SLOW)
+
+
 Owner = Annotated[str, Depends(owner_of)]
 TheServer = Annotated[Server, Depends(server_of)]
 
@@ -45,7 +53,7 @@ async def create(request: Request, owner: Owner, server: TheServer) -> JSONRespo
     """Accept a job: when this is answered, it is kept."""
     fields, upload, reference = await read_body(request)
     asked = checked(VideoRequest, fields)
-    return await run_in_threadpool(_accepted, server, owner, asked, upload, reference, _once(request))
+    return await patiently(_accepted, server, owner, asked, upload, reference, _once(request))
 
 
 @router.post("/v1/videos/extensions", openapi_extra=body(VideoRequest, "video"))
@@ -55,7 +63,7 @@ async def extend(request: Request, owner: Owner, server: TheServer) -> JSONRespo
     asked = checked(VideoRequest, {**fields, "kind": "extend"})
     if upload is None and reference is None:
         raise invalid("Which video is to be extended? Send it, or its id.", "video", "missing_required_parameter")
-    return await run_in_threadpool(_accepted, server, owner, asked, upload, reference, _once(request))
+    return await patiently(_accepted, server, owner, asked, upload, reference, _once(request))
 
 
 @router.get("/v1/videos")
@@ -113,10 +121,15 @@ async def remix(video_id: str, request: Request, owner: Owner, server: TheServer
 
 
 @router.get("/v1/videos/{video_id}/content")
-def content(video_id: str, owner: Owner, server: TheServer, variant: str = "video", format: str | None = None) -> FileResponse:
+async def content(
+    video_id: str, owner: Owner, server: TheServer, variant: str = "video", format: str | None = None
+) -> FileResponse:
     """The finished video, its middle frame, or all frames as a sheet."""
-    wanted = Wanted.of(variant, format)
-    job = server.find(owner, video_id)
+    return await patiently(_content, server, owner, video_id, Wanted.of(variant, format))
+
+
+def _content(server: Server, owner: str, id: str, wanted: Wanted) -> FileResponse:
+    job = server.find(owner, id)
     if job.expired:
         raise Refused(410, "The files of this video were removed to make room.", "video_expired", "video_id")
     if job.state != "completed" or job.result is None:

@@ -21,7 +21,9 @@ OURS = (
 def described(job: Job, share: float, expires: float | None) -> dict[str, Any]:
     """The object; a cancelled job has failed with the code ``cancelled``, for the API knows four states."""
     settings = job.settings
-    length = settings["extend"] or settings["frames"]
+    made = job.result or {}  # of a cascade larger and longer than what its first stage was asked for
+    height, width = made.get("height", settings["height"]), made.get("width", settings["width"])
+    length = made.get("frames", settings["extend"] or settings["frames"])
     progress = 100 if job.state == "completed" else min(99, int(100 * share)) if job.state == "in_progress" else 0
     return {
         "id": job.id,
@@ -33,7 +35,7 @@ def described(job: Job, share: float, expires: float | None) -> dict[str, Any]:
         "started_at": _whole(job.started),
         "completed_at": _whole(job.ended) if job.state == "completed" else None,
         "expires_at": _whole(expires),
-        "size": f"{settings['width']}x{settings['height']}",
+        "size": f"{width}x{height}",
         "seconds": f"{round(length / settings['fps'], 3):g}",
         "prompt": settings["prompt"],
         "remixed_from_video_id": settings.get("remixed_from"),

@@ -67,6 +67,7 @@ class Worker:
         self.server, self.config, self.device = server, config, device
         self.results, self.inputs = Folders(config.results), Folders(config.inputs)
         self.pipes: dict[str, TextToVideo] = {}
+        self.fitting: dict[tuple[Any, ...], int] = {}  # how many videos of a model and shape memory holds at once
         self.cancelled: set[str] = set()
         self.watched: frozenset[str] = frozenset()
 
@@ -137,7 +138,10 @@ class Worker:
             raise ValueError(f"the model {settings['model']} is not open here")
         order = replace(ordered(settings, self.inputs), signing=self.config.signing)
         job = prepared(pipe, [task.settings["prompt"] for task in tasks], order)
-        at_once = samples_at_once(job.system.first, job.shape, len(tasks), known=job.known)
+        kind = settings["model"], job.shape, job.known
+        if kind not in self.fitting:  # measured once
+            self.fitting[kind] = samples_at_once(job.system.first, job.shape, self.config.batch, known=job.known)
+        at_once = self.fitting[kind]
         common = recipe(pipe, settings["model"], job, order)
         if settings["input"]:  # where it lies is nobody's business
             common["image" if order.image else "clip"] = f"sha256:{settings['input_sha256']}"
