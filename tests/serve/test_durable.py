@@ -46,8 +46,8 @@ def test_killed_three_times_under_load_each_job_is_made_once(start: Callable, tm
 
 def test_a_worker_that_is_killed_is_started_again_and_its_job_repeated(start: Callable, tmp_path: Path) -> None:
     with start() as running:
-        calm = running.ended(running.submit(seed=3, num_inference_steps=20)["id"])
-        video = running.submit(seed=3, num_inference_steps=20)
+        calm = running.ended(running.submit(seed=3, num_inference_steps=300)["id"])
+        video = running.submit(seed=3, num_inference_steps=300)
         while running.http.get(f"/v1/videos/{video['id']}").json()["status"] == "queued":
             time.sleep(0.01)
         worker_of(running).kill()

@@ -29,7 +29,8 @@ def repeated_from(options: Namespace) -> Namespace:
     taken["between"] = [Path(path) for path in note["between"]] if "between" in note else None
     taken["frames"] = None if taken["extend"] or taken["between"] else note.get("frames")
     taken |= {name: bool(note.get(name)) for name in ("sheet", "transparent")}
-    merged = Namespace(**{name: given if given or given == 0 else taken.get(name, given) for name, given in said.items()})
+    left_out = {name for name, given in said.items() if given is None or given is False or given == []}
+    merged = Namespace(**{**said, **{name: taken[name] for name in left_out if name in taken}})
     if merged.output is None:
         merged.output = beside(options.like)
     for path in [merged.image, merged.clip, *(merged.between or [])]:

@@ -38,6 +38,7 @@ def run_apart(function: Callable[..., Any], *given: Any, seconds: float = SECOND
         process.start()
         there.close()
         try:
+            here.recv()  # it has started: what comes before is not its fault
             if not here.poll(seconds):
                 raise ValueError(f"it takes more than {seconds:g} seconds to read")
             problem, result = here.recv()
@@ -55,6 +56,7 @@ def run_apart(function: Callable[..., Any], *given: Any, seconds: float = SECOND
 def _limited(server: Connection, function: Callable[..., Any], given: tuple[Any, ...], seconds: float, memory: int) -> None:
     import resource
 
+    server.send("started")
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
     if pages:
         most = pages * resource.getpagesize() + memory

@@ -92,29 +92,39 @@ class Dispatcher(threading.Thread):
     def __init__(self, desk: Desk, connect: Callable[[], Link]) -> None:
         super().__init__(daemon=True, name="noisereel dispatcher")
         self.desk, self.connect = desk, connect
-        self.link: Link | None = None
-        self.deaths = 0
+        self.held: list[str] = []  # jobs that the worker has and that have not ended
+        self.deaths = 0  # since the worker last finished something
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
         """Until ``stop``: a worker that dies is started again, later and later if it keeps dying."""
         while not self._stop_asked.is_set():
-            self.link = self.connect()
+            link = None
             try:
+                link = self.connect()
                 while not self._stop_asked.is_set():
-                    self._serve(self.link)
+                    self._serve(link)
             except Exception as error:
                 if not isinstance(error, EOFError):  # a fault of the server's, such as a disk that is full
                     traceback.print_exc(file=sys.stderr)
-                self.deaths += 1
+                self._give_back()
                 self._stop_asked.wait(min(10.0, 0.1 * 2 ** min(self.deaths, 7)))
             finally:
-                self.link.close()
+                if link is not None:
+                    link.close()
 
     def stop(self) -> None:
         """Ends the worker too; what it was doing is started over by the next server."""
         self._stop_asked.set()
         self.join()
+
+    def _give_back(self) -> None:
+        self.deaths += 1
+        held, self.held = self.held, []
+        try:
+            self.desk.died(held)
+        except Exception:  # the jobs are in progress for nobody until the next start, which is better than no dispatcher
+            traceback.print_exc(file=sys.stderr)
 
     def _serve(self, link: Link) -> None:
         if (message := link.receive(0)) is not None:  # such as a model that was opened
@@ -122,32 +132,29 @@ class Dispatcher(threading.Thread):
             return
         tasks = self.desk.next_work(TICK)
         if tasks:
-            self._work(link, tasks)
+            self.held = [task.id for task in tasks]
+            link.send(messages.Work(tasks))
+            self._attend(link)
 
-    def _work(self, link: Link, tasks: list[Task]) -> None:
-        open_ = [task.id for task in tasks]
+    def _attend(self, link: Link) -> None:
+        """Until the work is over: tell the worker what is cancelled and watched, and hear how far it is."""
         watched: frozenset[str] = frozenset()
         told: set[str] = set()
-        try:
-            link.send(messages.Work(tasks))
-            looked = 0.0
-            while not self._stop_asked.is_set():
-                if time.monotonic() - looked > TICK:
-                    looked = time.monotonic()
-                    for id in [id for id in open_ if id not in told and not self.desk.still_wanted(id)]:
-                        link.send(messages.Cancel(id))
-                        told.add(id)
-                    if (now := self.desk.watched(open_)) != watched:
-                        link.send(messages.Watch(now))
-                        watched = now
-                message = link.receive(TICK)
-                if isinstance(message, messages.Idle):
-                    self.deaths = 0
-                    return
-                if message is not None:
-                    self.desk.heard(message)
-                if isinstance(message, messages.Done | messages.Failed):
-                    open_ = [id for id in open_ if id != message.id]
-        except Exception:
-            self.desk.died(open_)
-            raise
+        looked = 0.0
+        while not self._stop_asked.is_set():
+            if time.monotonic() - looked > TICK:
+                looked = time.monotonic()
+                for id in [id for id in self.held if id not in told and not self.desk.still_wanted(id)]:
+                    link.send(messages.Cancel(id))
+                    told.add(id)
+                if (now := self.desk.watched(self.held)) != watched:
+                    link.send(messages.Watch(now))
+                    watched = now
+            message = link.receive(TICK)
+            if isinstance(message, messages.Idle):
+                self.deaths, self.held = 0, []
+                return
+            if message is not None:
+                self.desk.heard(message)
+            if isinstance(message, messages.Done | messages.Failed):
+                self.held = [id for id in self.held if id != message.id]
