@@ -85,6 +85,15 @@ def test_mistakes_are_the_clients_exceptions(client) -> None:
         client.videos.create(prompt=PROMPT, extra_body={"sedd": 1})
 
 
+def test_what_is_null_or_empty_is_left_out(client, server) -> None:
+    fields = dict.fromkeys(
+        ("seed", "size", "seconds", "fps", "scale", "kind", "negative_prompt", "guidance_scale", "num_frames")
+    )
+    assert server.submit(**fields)["num_frames"] == 4
+    answer = server.http.post("/v1/videos", data={"prompt": PROMPT, **dict.fromkeys(fields, "")})
+    assert answer.json()["num_frames"] == 4
+
+
 def test_models(client) -> None:
     (model,) = client.models.list().data
     assert (model.id, model.frames, model.height, model.steps) == ("tiny", 4, 16, 3)

@@ -27,6 +27,7 @@ KEY, OTHER_KEY = "a key of enough letters".replace(" ", "-"), "another-key-of-le
         ({"prompt": PROMPT, "size": "4096x4096"}, "size", "this model makes 16x16"),
         ({"prompt": PROMPT, "num_frames": 100_000}, "num_frames", "at most"),
         ({"prompt": PROMPT, "seconds": "4", "num_frames": 4}, "num_frames", "one of them"),
+        ({"prompt": PROMPT, "fps": 1e-150}, "fps", "greater than"),
         ({"prompt": PROMPT, "seed": -1}, "seed", "greater than"),
         ({"prompt": PROMPT, "seed": 2**62}, "seed", "less than"),
         ({"prompt": PROMPT, "num_inference_steps": 10**6}, "num_inference_steps", "1000 at most"),

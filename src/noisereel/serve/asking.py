@@ -23,7 +23,8 @@ def _empty_is_none(value: Any) -> Any:
 
 
 def optional(kind: Any, **limits: Any) -> Any:
-    return Annotated[kind | None, BeforeValidator(_empty_is_none), Field(default=None, **limits)]
+    limited = Annotated[kind, Field(**limits)] if limits else kind
+    return Annotated[limited | None, BeforeValidator(_empty_is_none), Field(default=None)]
 
 
 class VideoRequest(BaseModel):
@@ -40,7 +41,7 @@ class VideoRequest(BaseModel):
     guidance_scale: optional(float, ge=-100, le=100, allow_inf_nan=False)  # type: ignore[valid-type]
     negative_prompt: optional(str, max_length=4000)  # type: ignore[valid-type]
     num_frames: optional(int, ge=1)  # type: ignore[valid-type]
-    fps: optional(float, gt=0, le=240)  # type: ignore[valid-type]
+    fps: optional(float, ge=0.1, le=240)  # type: ignore[valid-type]
     scale: optional(int, ge=1, le=32)  # type: ignore[valid-type]
     kind: optional(Kind)  # type: ignore[valid-type]
 

@@ -27,6 +27,7 @@ def serve(config: Config, keys: Keys, host: str, port: int) -> None:
         application(server, keys, hosts=local),
         log_level="warning",
         server_header=False,
+        timeout_keep_alive=75,  # longer than proxies keep theirs, so that they close first
         timeout_graceful_shutdown=3,
         h11_max_incomplete_event_size=65536,
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from noisereel.serve.config import Config
@@ -43,9 +45,18 @@ GONE = (EOFError, BrokenPipeError, ConnectionResetError)  # what the end of the 
 def main(server: Connection, config: Config, device: str | None) -> None:
     """The life of a worker process; it ends with its server, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the server decides
+    threading.Thread(target=_end_with_server, daemon=True).start()
     try:
         Worker(server, config, device).serve()
     except GONE:
+        os._exit(0)
+
+
+def _end_with_server() -> None:
+    """Even in the middle of a long step; files are written whole or not at all."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
         os._exit(0)
 
 
