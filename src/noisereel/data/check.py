@@ -77,7 +77,8 @@ class _Known:
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 with suppress(ValueError, TypeError, KeyError):  # the last line may be cut off
                     row = json.loads(line)
-                    self.findings[row.pop("stamp")] = _finding(row)
+                    stamp = row.pop("stamp")
+                    self.findings[stamp] = _finding(row)
 
     def has(self, stamp: str, whole: bool) -> bool:
         return stamp in self.findings and (self.findings[stamp].whole or not whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,7 +130,8 @@ class _Opened:
         stream = self.container.streams.video[0]
         if not 0 < stream.width * stream.height <= LARGEST:
             raise ValueError(f"it claims frames of {stream.width}x{stream.height} pixels")
-        stream.thread_type = "AUTO"
+        # Clips are shared among processes, not frames among threads: those can wait for one another for ever over damage.
+        stream.codec_context.thread_count = 1
         stream.codec_context.options = {"err_detect": "explode"}
         return stream
 
@@ -152,14 +154,19 @@ def _timed_video(media: Media, start: float) -> Iterator[Timed]:
         usual = 1 / float(stream.average_rate or stream.guessed_rate or 25)
         if start > 0:  # to the key frame before it
             container.seek(int((start + origin) / stream.time_base), stream=stream)
-        clock = 0.0  # for streams without timestamps
-        for frame in container.decode(stream):
-            if frame.is_corrupt:
-                raise ValueError(f"its frame at {clock:.2f} s is damaged")
-            clock = clock if frame.time is None else frame.time - origin
-            length = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual
-            yield _Shot(clock, clock + length, frame)
-            clock += length
+        clock, held = 0.0, 0  # the clock is for streams without timestamps
+        for packet in container.demux(stream):
+            held += packet.is_discard  # an edit list leaves out what was cut away
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    raise ValueError(f"its frame at {clock:.2f} s is damaged")
+                clock = clock if frame.time is None else frame.time - origin
+                length = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual
+                yield _Shot(clock, clock + length, frame)
+                clock += length
+                held += 1
+        if start == 0 and stream.frames - held > stream.frames / 50:
+            raise ValueError(f"it says that it holds {stream.frames} frames and holds {held}")
 
 
 def _probe_video(media: Media) -> Probe:
@@ -187,9 +194,9 @@ def _stated_seconds(container: Any, stream: Any) -> float:
 def _converted(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
     has_alpha = any(component.is_alpha for component in frame.format.components)
     if has_alpha:
-        picture = _composited(Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA"))
+        picture = _composited(Image.fromarray(frame.to_ndarray(format="rgba", threads=1), "RGBA"))
     else:
-        picture = frame.to_ndarray(format="rgb24")
+        picture = frame.to_ndarray(format="rgb24", threads=1)
     return np.rot90(picture, frame.rotation // 90)  # phones store what the sensor saw, and an angle
 
 
@@ -199,6 +206,9 @@ def _timed_image(media: Media) -> Iterator[Timed]:
         for length in _animation(image):
             yield _Shot(clock, clock + length, image.convert("RGBA"))
             clock += length
+        at, size = file.tell(), file.seek(0, io.SEEK_END)
+        if image.format == "GIF" and size - at > max(512, size / 100):  # the format counts no frames: it just ends
+            raise ValueError(f"after its last frame {size - at} bytes are left")
 
 
 def _probe_image(media: Media) -> Probe:
@@ -211,6 +221,8 @@ def _probe_image(media: Media) -> Probe:
 
 def _animation(image: Image.Image) -> Iterator[float]:
     """Goes to each frame in turn; how many seconds it is shown. A file's fallback picture is not one of them."""
+    if image.width * image.height > LARGEST:
+        raise ValueError(f"it claims frames of {image.width}x{image.height} pixels")
     count = getattr(image, "n_frames", 1)
     for i in range(1 if getattr(image, "default_image", False) and count > 1 else 0, count):
         image.seek(i)
@@ -236,7 +248,7 @@ class _explained:  # noqa: N801  (reads as a statement: with _explained(film))
             raise ValueError(f"there is no file {self.film}") from error
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EIO):
             return
-        damage = OSError | ValueError | SyntaxError | EOFError | StopIteration | Image.DecompressionBombError
-        if isinstance(error, damage):
+        # Over damage the decoders raise whatever comes first: IndexError, struct.error, NotImplementedError, ...
+        if isinstance(error, Exception) and not isinstance(error, MemoryError):
             reason = getattr(error, "strerror", None) or str(error) or "it holds no frame"
             raise ValueError(f"cannot read {self.film}: {reason}; is it a whole video or image?") from error
