@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from noisereel.codecs.pixels import Pixels
 from noisereel.recipes.make_a_video_networks import between, decoder, prior, upsampler
 from noisereel.recipes.make_a_video_training import phases
 from noisereel.recipes.plan import Plan, initialised
@@ -15,17 +16,19 @@ Size = Literal["tiny", "small", "base", "paper"]
 # videos; the stages that enlarge them; and training: how far each phase goes, and at what pace.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": dict(
-        shape=(4, 16, 16), fps=4.0, patch=2, shift=-2.0, predicts="x0",
+        shape=(4, 16, 16), fps=4.0, codec=Pixels(patch=2), shift=-2.0, predicts="x0",
         text=dict(dim=32), encoder=dict(dim=32, size=16, width=32, depth=1),
         prior=dict(width=32, depth=1, heads=4), prior_guidance=1.5,
         net=dict(width=16, multipliers=(1, 2), depth=1, attention=(False, True), head_width=8, norm_groups=8, pooled_tokens=4),
         larger=dict(
             super=dict(
-                space=2, apart=False, patch=2, shift=-2.0, predicts="x0", noise=0.2, frames=4, crop=16, batch=4, rate=2e-3,
+                space=2, apart=False, codec=Pixels(patch=2), shift=-2.0, predicts="x0",
+                noise=0.2, frames=4, crop=16, batch=4, rate=2e-3,
                 net=dict(width=8, multipliers=(1, 2), depth=1, attention=(False, False), norm_groups=8),
             ),
             sharp=dict(
-                space=2, apart=True, patch=4, shift=-2.0, predicts="x0", noise=0.2, frames=1, crop=32, batch=4, rate=2e-3,
+                space=2, apart=True, codec=Pixels(patch=4), shift=-2.0, predicts="x0",
+                noise=0.2, frames=1, crop=32, batch=4, rate=2e-3,
                 net=dict(width=8, multipliers=(1, 2), depth=1, attention=(False, False), norm_groups=8),
             ),
         ),
@@ -35,13 +38,14 @@ SIZES: dict[str, dict[str, Any]] = {
         pairs=32, piece=6, batch=8, text_rate=2e-3, rate=2e-3,
     ),
     "small": dict(
-        shape=(4, 32, 32), fps=3.2, patch=2, shift=-3.0, predicts="x0",
+        shape=(4, 32, 32), fps=3.2, codec=Pixels(patch=2), shift=-3.0, predicts="x0",
         text=dict(dim=128), encoder=dict(dim=128, size=32, width=128, depth=2),
         prior=dict(width=192, depth=4, heads=6), prior_guidance=1.5,
         net=dict(width=64, multipliers=(1, 2, 3), depth=1, attention=(False, True, True), head_width=32, norm_groups=16),
         larger=dict(
             super=dict(
-                space=2, apart=False, patch=2, shift=-3.0, predicts="x0", noise=0.2, frames=8, crop=32, batch=8, rate=6e-4,
+                space=2, apart=False, codec=Pixels(patch=2), shift=-3.0, predicts="x0",
+                noise=0.2, frames=8, crop=32, batch=8, rate=6e-4,
                 net=dict(width=48, multipliers=(1, 2), depth=1, attention=(False, False), norm_groups=16),
             ),
         ),
@@ -52,13 +56,14 @@ SIZES: dict[str, dict[str, Any]] = {
         pairs=128, piece=11, batch=8, text_rate=1e-3, rate=6e-4,
     ),
     "base": dict(
-        shape=(16, 64, 64), fps=3.2, patch=2, shift=-4.0, predicts="x0",
+        shape=(16, 64, 64), fps=3.2, codec=Pixels(patch=2), shift=-4.0, predicts="x0",
         text=dict(dim=256, depth=4, heads=8), encoder=dict(dim=256, size=64, width=256, depth=4, heads=8),
         prior=dict(width=512, depth=8, heads=8), prior_guidance=2.0,
         net=dict(width=128, multipliers=(1, 2, 3, 4), attention=(False, True, True, True), pooled_tokens=4),
         larger=dict(
             super=dict(
-                space=4, apart=False, patch=2, shift=-4.0, predicts="x0", noise=0.3, frames=16, crop=64, batch=32, rate=3e-4,
+                space=4, apart=False, codec=Pixels(patch=2), shift=-4.0, predicts="x0",
+                noise=0.3, frames=16, crop=64, batch=32, rate=3e-4,
                 net=dict(width=96, multipliers=(1, 2, 3), attention=(False,) * 3),
             ),
         ),
@@ -69,7 +74,7 @@ SIZES: dict[str, dict[str, Any]] = {
         pairs=1024, piece=16, batch=64, text_rate=5e-4, rate=3e-4,
     ),
     "paper": dict(
-        shape=(16, 64, 64), fps=6.0, patch=1, shift=0.0, predicts="eps",
+        shape=(16, 64, 64), fps=6.0, codec=Pixels(), shift=0.0, predicts="eps",
         text=dict(vocabulary_size=49408, dim=768, depth=12, heads=12, max_length=77),
         encoder=dict(dim=768, size=224, width=1024, depth=24, heads=16),
         prior=dict(width=2048, depth=24, heads=32), prior_guidance=2.0,
@@ -79,11 +84,13 @@ SIZES: dict[str, dict[str, Any]] = {
         ),
         larger=dict(
             super=dict(
-                space=4, apart=False, patch=1, shift=0.0, predicts="eps", noise=0.3, frames=16, crop=64, batch=512, rate=1e-4,
+                space=4, apart=False, codec=Pixels(), shift=0.0, predicts="eps",
+                noise=0.3, frames=16, crop=64, batch=512, rate=1e-4,
                 net=dict(width=320, multipliers=(1, 2, 3, 4), depth=3, attention=(False,) * 4),
             ),
             sharp=dict(
-                space=3, apart=True, patch=1, shift=0.0, predicts="eps", noise=0.3, frames=1, crop=256, batch=512, rate=1e-4,
+                space=3, apart=True, codec=Pixels(), shift=0.0, predicts="eps",
+                noise=0.3, frames=1, crop=256, batch=512, rate=1e-4,
                 net=dict(width=192, multipliers=(1, 1, 2, 2, 4, 4), attention=(False,) * 6),
             ),
         ),

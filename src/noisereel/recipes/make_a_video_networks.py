@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from noisereel.codecs.pixels import Pixels
 from noisereel.conditioning import KnownFrames, LowRes, either, every, first
 from noisereel.diffusion.guidance import cfg
 from noisereel.diffusion.samplers import ancestral
@@ -48,7 +47,7 @@ def contrastive(preset: dict[str, Any]) -> Contrastive:
 
 def decoder(preset: dict[str, Any], text: Prior) -> Stage:
     """The first videos, from image embeddings alone: of one frame it is the image network D, of several D^t."""
-    codec = Pixels(patch=preset["patch"])
+    codec = preset["codec"]
     dim = text.pooled_dim
     told = dict(pooled_dim=dim, scalars=("fps",)) | (dict(text_dim=dim) if preset["net"].get("pooled_tokens") else {})
     net = UNet(channels=codec.channels, **PSEUDO_3D | told | preset["net"])
@@ -85,7 +84,7 @@ def between(before: Stage, piece: int) -> Stage:
 def upsampler(before: Stage, row: dict[str, Any], steps: int) -> Stage:
     """A super-resolution stage, told of nothing but a smaller video: in space and time, or each frame by itself."""
     frames, height, width = before.shape
-    codec, space = Pixels(patch=row["patch"]), row["space"]
+    codec, space = row["codec"], row["space"]
     shape = frames, space * height, space * width
     over_time = dict(temporal_attention="none") if row["apart"] else PSEUDO_3D
     net = UNet(channels=codec.channels, hint_channels=codec.channels, scalars=("hint_noise",), **over_time, **row["net"])
