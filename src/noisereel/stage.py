@@ -86,7 +86,7 @@ class Stage:
     def shown(self, batch: Batch, rng: Rng, dropout: float = 0.0) -> tuple[Latent, Cond]:
         """A training batch in latents, and what the network may look at besides; captions are dropped at that rate."""
         x0, groups = self._encode(batch)
-        text = self._told(batch, dropout, rng)
+        text = self.told(batch, rng, dropout)
         return x0, Cond(text=text, fps=batch.fps, groups=groups, hint=self.hint(batch.video, x0, rng, batch.groups))
 
     def preview(self, prompts: Sequence[str], rng: Rng) -> Video:
@@ -227,7 +227,7 @@ class Stage:
         with torch.no_grad():
             return encode_clips(self.codec, batch.video, batch.groups)
 
-    def _told(self, batch: Batch, dropout: float, rng: Rng) -> Text:
+    def told(self, batch: Batch, rng: Rng, dropout: float = 0.0) -> Text:
         """What the network is told of each clip in training: its caption, or what the clip itself shows; or nothing."""
         if not isinstance(self.text, ClipReader):
             return self.text(drop_captions(batch.captions, batch.groups, dropout, rng))

@@ -15,7 +15,7 @@ from noisereel.data.mix import InTurn, Mix
 from noisereel.recipes.plan import rebuild
 from noisereel.stage import Stage
 from noisereel.trainer import Phase
-from noisereel.types import Cond, Trainable, Video, generators
+from noisereel.types import Batch, Cond, Trainable, Video, generators
 
 
 def estimate(options: Namespace) -> dict[str, Any]:
@@ -68,7 +68,9 @@ def flops(target: Trainable, video: Video) -> int:
             x = target.codec.encode(video)
         hint = target.hint(video, x, generators(0, [0]))
         with FlopCounterMode(display=False) as counter:
-            cond = Cond(text=target.text(["a caption of middling length, eight words"]), fps=x.new_ones(1), hint=hint)
+            caption, fps = "a caption of middling length, eight words", x.new_ones(1)
+            told = target.told(Batch(video=video, captions=[caption], fps=fps), generators(0, [0]))
+            cond = Cond(text=told, fps=fps, hint=hint)
             target.net(x, x.new_ones(1), cond).sum().backward()
         return counter.get_total_flops()
     if not isinstance(target, Autoencoder):

@@ -50,10 +50,10 @@ SIZES: dict[str, dict[str, Any]] = {
             ),
         ),
         clips=dict(
-            contrastive=100_000, prior=200_000, images=100_000, fast=8_000, videos=24_000, between=8_000, super_images=32_000,
-            super=4_000,
+            contrastive=60_000, prior=60_000, images=64_000, fast=2_000, videos=10_000, between=3_000, super_images=24_000,
+            super=3_000,
         ),
-        pairs=128, piece=11, batch=8, text_rate=1e-3, rate=6e-4,
+        pairs=128, piece=11, batch=8, text_rate=1e-3, rate=1e-3,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=3.2, codec=Pixels(patch=2), shift=-4.0, predicts="x0",
