@@ -523,6 +523,12 @@ def test_a_dry_run_counts_without_training(go: Callable, tiny: TextToVideo) -> N
 
 
 @pytest.mark.usefixtures("few_words")
+def test_a_dry_run_of_what_is_told_of_clips_draws_nothing(go: Callable) -> None:
+    phases = {phase["phase"]: phase for phase in go("train", "make_a_video", "--size", "tiny", "--dry-run")["phases"]}
+    assert phases["videos"]["gigaflops per clip"] > 3 * phases["images"]["gigaflops per clip"] > 0
+    assert phases["images"]["parameters trained"] < phases["videos"]["parameters trained"]
+
+
 def test_a_dry_run_needs_no_latents_and_counts_an_autoencoder(go: Callable) -> None:
     phases = go("train", "sora", "--size", "tiny", "--dry-run")["phases"]
     assert [(phase["phase"], phase["shape"]) for phase in phases] == [

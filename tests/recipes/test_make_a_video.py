@@ -166,6 +166,9 @@ def test_four_frames_become_sixteen_around_them_and_larger_ones():
     shapes = {moment.stage: tuple(moment.video.shape[2:]) for moment in moments}
     assert shapes == {"base": (4, 16, 16), "between": (16, 16, 16), "super": (16, 32, 32), "sharp": (16, 64, 64)}
     assert torch.equal(moments[1].video[:, :, ::5], moments[0].video)
+    for frames, made in ((2, 6), (1, 1)):
+        *_, last = system.sample(["a red circle"], generators(0, [0]), shape=(frames, 8, 16))
+        assert last.video.shape[2:] == (made, 32, 64)
     rest = torch.arange(16) % 5 != 0
     assert not torch.isin(moments[1].video[:, :, rest], moments[0].video).all()
 
