@@ -5,11 +5,11 @@
 #   docker run -p 127.0.0.1:8000:8000 -v noisereel:/data -v ./keys:/run/keys:ro noisereel
 #
 # Licences of what the image carries. Noisereel is Apache-2.0, PyTorch BSD-3-Clause (its CUDA build brings NVIDIA's libraries
-# under NVIDIA's own terms). PyAV's wheel is BSD-3-Clause but bundles FFmpeg built with x264 and x265, which puts that FFmpeg
-# under GPL version 3 or later; it bundles libvpx (BSD), Opus (BSD), dav1d (BSD), SVT-AV1 (BSD with a patent licence) and LAME
-# (LGPL) too. Whoever passes the image on passes FFmpeg on, and has to offer its source:
-# https://github.com/PyAV-Org/pyav-ffmpeg. H.264, which mp4 is written in, is covered by patents in some countries; webm is
-# VP9, for which no royalties are asked.
+# under NVIDIA's own terms). PyAV's wheel is BSD-3-Clause and bundles FFmpeg, which states LGPL version 3 or later, linked with x264
+# and x265, which are GPL version 2 or later: treat the whole as under GPL version 3 or later. libvpx (BSD), Opus (BSD), dav1d
+# (BSD), SVT-AV1 (BSD with a patent licence), LAME (LGPL) and OpenCORE AMR (Apache-2.0) come with it. Whoever passes the image on passes
+# these on, and has to offer their source: https://github.com/PyAV-Org/pyav-ffmpeg. H.264, which mp4 is written in, is covered by
+# patents in some countries; webm is VP9, for which no royalties are asked.
 
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim AS build

@@ -28,7 +28,7 @@ class Running:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def ended(self, id: str, seconds: float = 60) -> dict[str, Any]:
+    def ended(self, id: str, seconds: float = 300) -> dict[str, Any]:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             video = self.http.get(f"/v1/videos/{id}").json()

@@ -139,6 +139,12 @@ def test_keys_are_read_strictly(tmp_path: Path) -> None:
             keys.owner(wrong)
 
 
+def test_a_model_that_cannot_be_opened_ends_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--model", "nothing-here", "--port", "0", "--data", str(tmp_path)]) == 2
+    _, err = capsys.readouterr()
+    assert "no model at 'nothing-here'" in err.strip().splitlines()[-1]
+
+
 def test_check_tries_everything_and_says_what_is_wrong(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

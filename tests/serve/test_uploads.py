@@ -145,7 +145,7 @@ def greedy() -> int:
 
 
 def test_time_and_memory_have_limits() -> None:
-    with pytest.raises(ValueError, match="second"):
+    with pytest.raises(ValueError, match=r"takes .* (seconds|time)"):
         apart.run_apart(endless, seconds=1.0)
     with pytest.raises(ValueError, match="memory"):
         apart.run_apart(greedy, memory=2**28, seconds=30.0)

@@ -241,7 +241,6 @@ class Server:
             self.broker.publish(Event("progress", id, job.owner, data))
 
     def done(self, id: str, result: dict[str, Any]) -> None:
-        result["bytes"] = self.results.size(id)
         if not self.store.complete(id, result):  # cancelled or deleted in its last moment
             self.results.remove(id)
             return
@@ -280,14 +279,15 @@ class Server:
         for id in self.store.ended_before(time.time() - self.config.keep_days * 86400):
             self.forget(id)
         kept = self.store.kept()
-        total = sum((job.result or {}).get("bytes", 0) for job in kept)
+        sizes = {job.id: self.results.size(job.id) for job in kept}  # formats are added when they are asked for
+        total = sum(sizes.values())
         for job in kept:
             if total <= self.config.disk:
                 break
             self.store.forget_files(job.id)
             self.results.remove(job.id)
             self.inputs.remove(job.id)
-            total -= (job.result or {}).get("bytes", 0)
+            total -= sizes[job.id]
 
     def sweep_folders(self) -> None:
         known = self.store.ids()
