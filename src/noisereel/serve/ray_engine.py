@@ -98,20 +98,24 @@ class Replica:
         return message, files
 
 
+def deployed(config: Config, device: str | None, number: int) -> Any:
+    """The handle of worker ``number``, which is deployed if it is not yet."""
+    import ray
+    from ray import serve
+
+    ray.init(address=config.ray, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.WARNING)
+    serve.start(proxy_location="Disabled")  # the API is the server's
+    needs = {"num_cpus": 1, "num_gpus": int((device or "").startswith("cuda"))}
+    deployment: Any = serve.deployment(Replica, name="worker", num_replicas=1, ray_actor_options=needs)
+    return serve.run(deployment.bind(config, device), name=f"noisereel-{number}", route_prefix=None)
+
+
 class RayLink:
     """The server's end of one replica."""
 
-    def __init__(self, config: Config, device: str | None, number: int) -> None:
-        import ray
-        from ray import serve
-
-        ray.init(address=config.ray, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.WARNING)
+    def __init__(self, config: Config, handle: Any) -> None:
         self._results, self._inputs = Folders(config.results), Folders(config.inputs)
-        serve.start(proxy_location="Disabled")  # the API is the server's
-        needs = {"num_cpus": 1, "num_gpus": int((device or "").startswith("cuda"))}
-        deployment: Any = serve.deployment(Replica, name="worker", num_replicas=1, ray_actor_options=needs)
-        name = f"noisereel-{number}"
-        self._handle = serve.run(deployment.bind(config, device), name=name, route_prefix=None)
+        self._handle = handle
         self._life: str = self._ask("who")
 
     def send(self, message: ToWorker) -> None:

@@ -298,9 +298,9 @@ class Server:
 def linked(config: Config, device: str | None, number: int) -> Link:
     """A worker where the configuration says."""
     if config.engine == "ray":
-        from noisereel.serve.ray_engine import RayLink
+        from noisereel.serve.ray_engine import RayLink, deployed
 
-        return RayLink(config, device, number)
+        return RayLink(config, deployed(config, device, number))
     return LocalLink(config, device)
 
 
