@@ -90,11 +90,13 @@ class Card {
 
   async loadStill() {
     this.still = make("img", { alt: "" });
-    this.picture.replaceChildren(this.still);
     try {
       this.still.src = await api.address(this.video.id, { variant: "thumbnail" });
+      this.picture.replaceChildren(this.still);
+      this.problem.textContent = "";
     } catch (error) {
       this.problem.textContent = error.message;
+      this.still = null; // tried again when the list is read again
     }
   }
 

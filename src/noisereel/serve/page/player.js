@@ -54,6 +54,7 @@ export class Player {
     this.playing = true;
     if (this.videos.every((video) => video.ended)) for (const video of this.videos) video.currentTime = 0;
     for (const video of this.videos) if (!video.ended) video.play().catch(() => {}); // a browser may refuse, or it was removed
+    this.draw();
     this.follow();
   }
 
@@ -93,13 +94,15 @@ export class Player {
     return Math.min(this.frames - 1, Math.floor((this.longest?.currentTime || 0) * this.fps + 1e-3));
   }
 
+  /** While it plays, the slider goes with it; only a new frame is worth drawing. */
   follow() {
     cancelAnimationFrame(this.tick);
-    this.draw();
+    if (this.frame !== this.drawn) this.draw();
     if (this.playing && this.videos.some((video) => video.isConnected)) this.tick = requestAnimationFrame(() => this.follow());
   }
 
   draw(frame = this.frame) {
+    this.drawn = frame;
     this.slider.value = frame;
     this.count.textContent = `${frame + 1} / ${this.frames}`;
     this.toggle.textContent = this.playing ? "Pause" : "Play";
