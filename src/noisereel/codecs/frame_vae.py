@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -106,12 +105,6 @@ class FrameVAE(nn.Module):
         """Pixels of latents as ``posterior`` gives them."""
         folded = self.decoder(_each_pixel(self.post_quant, latent))
         return rearrange(folded, "b (c p q) t h w -> b c t (h p) (w q)", p=self.patch, q=self.patch)
-
-    def decoder_parameters(self) -> Iterator[nn.Parameter]:
-        """What makes pixels of latents frame by frame: what can be trained while the latents stay as they are."""
-        temporal = {id(parameter) for parameter in self.temporal_parameters()}
-        parts = chain(self.post_quant.parameters(), self.decoder.parameters())
-        return (parameter for parameter in parts if id(parameter) not in temporal)
 
     def temporal_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that mix frames: what the temporal decoder's training moves."""

@@ -29,7 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
         vae=dict(channels=16, width=32, multipliers=(1, 2, 3), depth=1, norm_groups=16, patch=2, shortcuts=True),
         looks=(), adversary=0,
         net=dict(width=128, multipliers=(1,), depth=1, attention=(True,), head_width=32, pooled_dim=192),
-        clips=dict(autoencoder=40_000, frames=2_400, decoder=800, images=80_000, videos=12_000, between=8_000),
+        clips=dict(autoencoder=40_000, decoder=1_200, images=80_000, videos=12_000, between=8_000),
         kept=2_500, batch=8, vae_batch=8, vae_rate=1e-3, rate=8e-4,
     ),
     "base": dict(
@@ -93,7 +93,7 @@ def video_ldm(
         raise ValueError(f"{rounds} rounds of interpolation: 0, 1 or 2 would do")
     if image and text:
         raise ValueError(f"the image model in {image} brings a text encoder: leave out that of {text}")
-    taken = dict(autoencoder=0, adversary=0, frames=0, images=0) if image else {}
+    taken = dict(autoencoder=0, adversary=0, images=0) if image else {}
     asked = {name: number for name, number in dict(autoencoder=pixels, images=stills, videos=clips).items() if number}
     preset = SIZES[size] | {"clips": SIZES[size]["clips"] | taken | asked}
     with initialised(seed):

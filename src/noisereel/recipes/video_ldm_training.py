@@ -60,16 +60,13 @@ def codec_rows(stage: Stage, preset: dict[str, Any], pools: Pools, words: list[s
     shown = Mix(video=pools.held_out, batch=8)(0).video
     plain = Autoencoder(vae=codec, shown=shown, kl=1e-4, squared=1.0, features=reader.net if reader else None)
     judged = replace(plain, adversary=image_judge)
-    sharp = replace(plain, moving=list(codec.decoder_parameters()))
-    steady = replace(plain, adversary=video_judge, motion=1.0, moving=list(codec.temporal_parameters()))
+    steady = replace(plain, adversary=video_judge, motion=4.0, moving=list(codec.temporal_parameters()))
     images, videos = Mix(images=pools.images, batch=batch, seed=seed), Mix(video=pools.video, batch=batch // 4, seed=seed)
     rate = dict(learning_rate=preset["vae_rate"])
     features: dict[str, Row] = {"features": (batch, dict(target=reader, data=images, prompts=(), **rate))}
     return (features if reader else {}) | {
         "autoencoder": (batch, dict(target=plain, data=images, **rate)),
         "adversary": (batch, dict(target=judged, data=images, **rate)),
-        # At the full rate a decoder that is nearly done forgets in a hundred steps what it knew.
-        "frames": (batch // 4, dict(target=sharp, data=videos, learning_rate=preset["vae_rate"] / 5)),
         "decoder": (batch // 4, dict(target=steady, data=videos, **rate)),
     }
 
