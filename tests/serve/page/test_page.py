@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 from serving import serving
+
+import noisereel.serve
 
 pytest.importorskip("fastapi", reason="needs noisereel[serve]")
 
@@ -51,6 +54,16 @@ def finished(page: Any, panel: int = 0) -> Any:
 
 def newest(site: Any) -> dict[str, Any]:
     return site.http.get("/v1/videos", params={"limit": 1}).json()["data"][0]
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    page = Path(noisereel.serve.__path__[0]) / "page"
+    texts = {path.name: path.read_text() for path in page.iterdir()}
+    for name, text in texts.items():
+        named = set(re.findall(r'(?:from "\./|(?:href|src)="static/)([\w.]+)', text))
+        assert named <= texts.keys(), name
+        assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text) == [], name
+        assert len(text.splitlines()) < 300, name
 
 
 def test_a_sentence_becomes_a_video_that_is_there_after_a_reload(visit: Callable, site: Any, keep: Callable) -> None:
