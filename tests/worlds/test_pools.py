@@ -89,3 +89,17 @@ def test_captions_can_be_those_of_images_alone(folder):
     assert "circle" in words
     assert not words & {"moves", "slides", "goes", "grows", "rests"}
     assert "moves" in {word for caption in pools.captions(64) for word in caption.split()}
+
+
+def test_captions_of_files_are_known_without_decoding_them(folder, monkeypatch):
+    both = Pools.open(f"{folder} + {folder}", shape=SHAPE, fps=8.0)
+    pools = Pools.open(str(folder), shape=SHAPE, fps=8.0)
+    seen = [pools.video[index].caption for index in range(len(pools.video))]
+
+    def decoded(*_, **__):
+        raise AssertionError("a clip was decoded for its caption")
+
+    monkeypatch.setattr("noisereel.data.collection.read_clip", decoded)
+    assert pools.captions(100)[: len(seen)] == seen
+    assert pools.prompts(2)
+    assert set(both.captions(50)) <= set(pools.captions(100))

@@ -31,6 +31,18 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Clip: ...
 
 
+@runtime_checkable
+class Told(Protocol):
+    """A source that knows a clip's caption without making the clip."""
+
+    def caption(self, index: int) -> str | None: ...
+
+
+def caption_of(source: Source, index: int) -> str | None:
+    """The caption of a clip, without decoding it where that can be."""
+    return source.caption(index) if isinstance(source, Told) else source[index].caption
+
+
 @dataclass(frozen=True)
 class Unlabelled:
     """The clips of a source without their captions, whatever it knows: who is handed this cannot see one."""

@@ -69,6 +69,10 @@ class Collection:
                 log.warning("%s is replaced by the next clip: %s", item.name, error)
         raise ValueError(f"{self.place}: ten clips in a row cannot be decoded; look with noisereel data inspect")
 
+    def caption(self, index: int) -> str | None:
+        """What the clip of that index is told to show."""
+        return self.clips[index % len(self)][0].caption
+
     def _cut(self, item: Item, facts: Probe, index: int) -> Clip:
         want, rate = self.want, self.want.rate(facts)
         spare = max(0.0, facts.seconds - want.frames / rate)

@@ -151,6 +151,7 @@ def _timed_video(media: Media, start: float) -> Iterator[Timed]:
     with _Opened(media) as opened:
         container, stream = opened.container, opened.stream
         origin = float((stream.start_time or 0) * stream.time_base)
+        tick = float(stream.time_base)  # fractions are slow
         usual = 1 / float(stream.average_rate or stream.guessed_rate or 25)
         if start > 0:  # to the key frame before it
             container.seek(int((start + origin) / stream.time_base), stream=stream)
@@ -161,7 +162,7 @@ def _timed_video(media: Media, start: float) -> Iterator[Timed]:
                 if frame.is_corrupt:
                     raise ValueError(f"its frame at {clock:.2f} s is damaged")
                 clock = clock if frame.time is None else frame.time - origin
-                length = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual
+                length = frame.duration * tick if frame.duration else usual
                 yield _Shot(clock, clock + length, frame)
                 clock += length
                 held += 1

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from noisereel.data.clips import Clip, Source
+from noisereel.data.clips import Clip, Source, caption_of
 from noisereel.types import Batch
 
 
@@ -162,9 +162,14 @@ class _Blended:
     weights: tuple[float, ...]
 
     def __getitem__(self, index: int) -> Clip:
+        return self._chosen(index)[index]
+
+    def caption(self, index: int) -> str | None:
+        return caption_of(self._chosen(index), index)
+
+    def _chosen(self, index: int) -> Source:
         at = _hash(index) / 2**48 * sum(self.weights)
-        chosen = min(bisect_right(list(accumulate(self.weights)), at), len(self.sources) - 1)
-        return self.sources[chosen][index]
+        return self.sources[min(bisect_right(list(accumulate(self.weights)), at), len(self.sources) - 1)]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ class Want:
 
     def __str__(self) -> str:
         size = f"{self.height}x{self.width}" + (f" and {self.channels} channels" if self.channels != 3 else "")
-        return f"clips of {self.frames} frames of {size} at {self.fps:g} fps"
+        what = f"clips of {self.frames} frames" if self.frames > 1 else "single frames"
+        return f"{what} of {size} at {self.fps:g} fps"
 
     def refusal(self, found: Finding) -> str | None:
         """Why footage of which this was found gives no such clip; None if it does."""

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from noisereel.data.clips import Clip, Source, Unlabelled, unlabelled
+from noisereel.data.clips import Clip, Source, Unlabelled, caption_of, unlabelled
 from noisereel.data.collection import Collection
 from noisereel.data.layouts.hub import PREFIX
 from noisereel.data.mix import blended
@@ -62,12 +62,12 @@ class Pools:
     def captions(self, number: int, *, videos: bool = True) -> list[str]:
         """Captions of up to ``number`` images and as many ``videos``: what a vocabulary is learned from."""
         sources = (self.video, self.images) if videos else (self.images,)
-        clips = (source[index] for source in sources for index in range(_size(source, number)))
-        return [clip.caption for clip in clips if clip.caption is not None]
+        found = (caption_of(source, index) for source in sources for index in range(_size(source, number)))
+        return [caption for caption in found if caption is not None]
 
     def prompts(self, number: int) -> tuple[str, ...]:
         """Captions of held-out videos, to look at while training."""
-        captions = (self.held_out[index].caption for index in range(_size(self.held_out, LOOKED_AT)))
+        captions = (caption_of(self.held_out, index) for index in range(_size(self.held_out, LOOKED_AT)))
         return tuple(islice((caption for caption in captions if caption is not None), number))
 
 
@@ -131,5 +131,11 @@ class _Chosen:
         return len(self.numbers)
 
     def __getitem__(self, index: int) -> Clip:
+        return self.clips[self._place(index)]
+
+    def caption(self, index: int) -> str | None:
+        return self.clips.caption(self._place(index))
+
+    def _place(self, index: int) -> int:
         round_, position = divmod(index, len(self.numbers))
-        return self.clips[round_ * len(self.clips) + self.numbers[position]]
+        return round_ * len(self.clips) + self.numbers[position]
