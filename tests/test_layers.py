@@ -14,7 +14,7 @@ ROWS = (
     {"diffusion", "nets", "codecs", "text", "data", "worlds", "training", "checkpoint", "distributed"},
     {"conditioning"},
     {"stage", "prior"},
-    {"system", "trainer"},
+    {"system", "trainer", "distill"},
     {"pretrained", "evaluate"},
     {"recipes"},
     {"pipeline"},

@@ -19,7 +19,7 @@ from noisereel.diffusion.guidance import cfg
 from noisereel.pretrained.families import Foreign, open_foreign, write_foreign
 from noisereel.pretrained.places import locate as locate
 from noisereel.pretrained.places import shipped as shipped
-from noisereel.recipes.plan import complete, rebuild
+from noisereel.recipes.plan import as_distilled, complete, rebuild, reopened
 from noisereel.system import System, spread
 from noisereel.types import Known, Rng, Video
 
@@ -46,6 +46,7 @@ class TextToVideo:
     call: dict[str, Any]  # the recipe call that rebuilds the system, or the family of someone else's
     card: str = ""
     about: dict[str, Any] = field(default_factory=dict)  # what training recorded: clips seen, numbers
+    distilled: dict[str, int] = field(default_factory=dict)  # the stages that learned to take few steps, and how many
     foreign: Foreign | None = None  # where someone else's checkpoint was opened
     folder: Path | None = None  # where one of ours was
 
@@ -71,11 +72,10 @@ class TextToVideo:
             call = {"recipe": index["_class_name"], "arguments": {"guidance": foreign.guidance}}
             return cls(system=foreign.system, call=call, foreign=foreign, **facts)
         call = complete({"recipe": index["recipe"], "arguments": index.get("arguments", {})})
-        plan = rebuild(call, folder)
-        checkpoint.load(folder, plan.system.parts())
-        for part in plan.system.parts().values():
+        system = reopened(folder)
+        for part in system.parts().values():
             part.eval().requires_grad_(False).to(torch_dtype)
-        return cls(system=plan.system, call=call, folder=folder, **facts)
+        return cls(system=system, call=call, distilled=index.get("distilled", {}), folder=folder, **facts)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None, layout: Layout | None = None) -> None:
         """Write the checkpoint, whole or not at all: ``model_index.json``, a folder for each part, the model card.
@@ -96,6 +96,8 @@ class TextToVideo:
             write_foreign(self.foreign, Path(folder), dtype, card=self.card)
             return
         index = {"_class_name": "TextToVideo", "_noisereel_version": __version__, **self.call, "about": self.about}
+        if self.distilled:
+            index["distilled"] = self.distilled
         checkpoint.save(Path(folder), self.system.parts(), index, dtype=dtype, card=self.card)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
@@ -190,9 +192,12 @@ class TextToVideo:
         if self.foreign:
             changes = {"steps": steps, "guide": guidance if guidance is None else cfg(guidance)}
             return self.system.with_options(**{name: value for name, value in changes.items() if value is not None})
+        if self.distilled.keys() >= self.system.stages.keys():
+            counts = "/".join(str(count) for count in dict.fromkeys(self.distilled.values()))
+            raise ValueError(f"this model was distilled to {counts} steps, its guidance among them: it takes no others")
         with torch.device("meta"):  # how the stages of such a call are sampled; not their weights
             meant = rebuild({**self.call, "arguments": self.call["arguments"] | asked}, self.folder).system
-        return self.system.sampled_like(meant)
+        return as_distilled(self.system.sampled_like(meant), self.distilled)
 
     def guidance(self, asked: float | None = None) -> float | None:
         """The guidance scale that is used: the one asked for, or the recipe's; None where the recipe names none."""

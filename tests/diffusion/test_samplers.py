@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from noisereel.diffusion.process import Diffusion
-from noisereel.diffusion.samplers import Sampler, ancestral, ddim, dpmpp_2m, dpmpp_2m_sde, heun, unipc
+from noisereel.diffusion.samplers import Sampler, ancestral, ddim, dpmpp_2m, dpmpp_2m_sde, heun, overshoot, unipc
 from noisereel.diffusion.schedules import Cosine, LinearBeta, Rectified, Schedule, flow_shift
 from noisereel.diffusion.times import Ladder, at_times, ladder
 from noisereel.types import Cond, Denoiser, Level, Time, Video, generators, randn
@@ -225,3 +225,27 @@ def test_eta_is_a_share() -> None:
 def test_sampling_keeps_no_graph() -> None:
     scale = torch.tensor(0.5, requires_grad=True)
     assert not run(heun(), lambda x, t: scale * x, start(1), ladder(Cosine(), 3)).requires_grad
+
+
+def test_overshooting_keeps_the_spread_of_a_gaussian() -> None:
+    """Twice as far and back by noise: the variance of what is sampled comes near the data's as steps grow."""
+    spread, schedule = 0.6, Cosine()
+
+    def denoiser(x: Video, t: Time) -> Video:
+        level = schedule(t.double())
+        share = level.alpha * spread**2 / (level.alpha**2 * spread**2 + level.sigma**2)
+        return share.to(x)[:, None, None, None, None] * x
+
+    x = randn(generators(0, range(4)), 1, 4, 32, 32)
+    found = {}
+    for steps in (32, 64):
+        *_, last = overshoot()(denoiser, x, ladder(schedule, steps), generators(1, range(4)))
+        found[steps] = abs(float(last.x.std()) - spread)
+    assert found[64] < 0.03
+    assert 1.8 < found[32] / found[64] < 2.2, "of first order, as DDIM is"
+    # From the last rung but one it goes to the end and comes back.
+    *_, before, last = overshoot()(denoiser, x, ladder(schedule, 4), generators(1, range(4)))
+    rung = ladder(schedule, 4).level
+    noise = (before.x - rung.alpha[3].float() * before.clean) / rung.sigma[3].float()
+    assert abs(float(noise.std()) - 1) < 0.05
+    assert abs(float((noise * x).mean())) < 0.05, "the noise is new"

@@ -20,6 +20,7 @@ VERBS = {
     "decode": "finish a video that was sampled but could not be decoded",
     "train": "train a recipe, from nothing or from where it stopped",
     "data": "say what a folder of videos holds, or write it in another layout",
+    "distill": "teach a trained model to sample in few steps",
     "evaluate": "measure how well a model follows its prompts",
     "serve": "a web page and an API that make videos",
     "show": "what a model or a generated file says about itself",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from noisereel import checkpoint
+from noisereel.distill import distilled
 from noisereel.system import System
 from noisereel.trainer import Phase
 
@@ -73,7 +74,13 @@ def reopened(folder: Path) -> System:
     index = checkpoint.read_index(folder)
     system = rebuild({"recipe": index["recipe"], "arguments": index.get("arguments", {})}, folder).system
     checkpoint.load(folder, system.parts())
-    return system
+    return as_distilled(system, index.get("distilled", {}))
+
+
+def as_distilled(system: System, steps: Mapping[str, int]) -> System:
+    """The system with those of its stages that were distilled, by name, sampled in so many ``steps``."""
+    stages = {name: distilled(stage, steps[name]) if name in steps else stage for name, stage in system.stages.items()}
+    return System(stages=stages)
 
 
 def complete(call: dict[str, Any]) -> dict[str, Any]:
