@@ -1,8 +1,8 @@
 """Imagen Video's claim about targets: networks that enlarge and predict noise shift colours, those that predict v do not.
 
 The same network of the cascade, from the same weights, learns to enlarge the same clips by predicting v and by predicting eps,
-with several seeds (Ho et al. 2022, section 2.4 and figure 13). Both then enlarge held-out clips, whose truth is known: reported are
-the error of each frame's mean colour, how much that error changes from frame to frame, and PSNR.
+with several seeds (Ho et al. 2022, section 2.4). Both then enlarge held-out clips, whose truth is known: reported are the error
+of each frame's mean colour, how much that error changes from frame to frame, and PSNR.
 
     python benchmarks/v_or_eps.py --out runs/v_or_eps --size tiny --clips 4000 --seeds 3
 """
