@@ -14,7 +14,7 @@ ROWS = (
     {"diffusion", "nets", "codecs", "text", "data", "worlds", "training", "checkpoint", "distributed"},
     {"conditioning"},
     {"stage", "prior"},
-    {"system", "trainer", "distill"},
+    {"system", "trainer", "distill", "upscale"},
     {"pretrained", "evaluate"},
     {"recipes"},
     {"pipeline"},

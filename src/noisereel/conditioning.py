@@ -32,14 +32,16 @@ class LowRes:
     that the artefacts of the stage before do no harm (conditioning augmentation, Ho et al. 2022, section 2.5);
     in sampling it is noised to ``sample_noise``. Where the stage does not work on pixels, ``codec`` is its own.
 
-    The frames that a smaller video lacks are repetitions of the one before, or ``blank`` (Imagen Video, section 2.3). Every
-    clip of a sample is made shorter by itself: of an image that was appended, nothing is lacking.
+    The frames that a smaller video lacks are repetitions of the one before, or ``blank`` (Imagen Video, section 2.3), or a
+    ``blend`` of the frames before and after. Every clip of a sample is made shorter by itself: of an image that was appended,
+    nothing is lacking.
     """
 
     size: tuple[int, int, int]  # frames, height, width of the stage's own video
     time: int = 1
     space: int = 1
     blank: bool = False
+    blend: bool = False
     noise: float = 0.0  # time on ``schedule``, 0 clean .. 1 noise
     sample_noise: float = 0.0
     tells: Tells = "time"  # how the network is told the level
@@ -49,6 +51,8 @@ class LowRes:
     def __post_init__(self) -> None:
         if self.time < 1 or self.space < 1:
             raise ValueError(f"LowRes enlarges by whole factors of at least 1, not time={self.time}, space={self.space}")
+        if self.blank and self.blend:
+            raise ValueError("the frames that LowRes lacks are blank or a blend: choose one of them")
 
     @property
     def channels(self) -> int:
@@ -85,16 +89,25 @@ class LowRes:
         place = number[None] if groups is None else (groups[:, :, None] == groups[:, None, :]).tril(-1).sum(-1).to(video.device)
         if self.blank:
             return video * (place % self.time == 0).to(video)[:, None, :, None, None]
-        if groups is None:
-            return video[:, :, number - number % self.time]
-        source = (number - place % self.time)[:, None, :, None, None]
-        return video.gather(2, source.expand_as(video))
+        before = (number - place % self.time).expand(len(video), -1)
+        if not self.blend:
+            return _picked(video, before)
+        after, last = before + self.time, number[-1]
+        clip = torch.zeros_like(before) if groups is None else groups.to(video.device)
+        there = (after <= last) & (clip == clip.gather(1, after.clamp(max=last)))
+        share = (place % self.time / self.time).to(video)[:, None, :, None, None]
+        return _picked(video, before).lerp(_picked(video, torch.where(there, after, before)), share)
 
     def _hint(self, video: Video, level: Time, rng: Rng) -> Hint:
         seen = video if self.codec is None else self.codec.encode(video)
         hint = augmented(seen, level, self.schedule, rng)
         assert hint.noise is not None
         return replace(hint, noise=TELLS[self.tells](self.schedule, hint.noise))
+
+
+def _picked(video: Video, numbers: Int[Tensor, "b t"]) -> Video:
+    """The frames of those numbers."""
+    return video.gather(2, numbers[:, None, :, None, None].expand_as(video))
 
 
 @dataclass(frozen=True, kw_only=True)

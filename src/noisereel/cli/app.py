@@ -17,6 +17,7 @@ from noisereel.cli.parsing import close_match
 # Verb -> what it does. Each is a module of this folder, imported only when it is asked for, so that help costs no torch.
 VERBS = {
     "generate": "make a video (or an image) from a sentence",
+    "upscale": "make a clip larger, or give it more frames",
     "decode": "finish a video that was sampled but could not be decoded",
     "train": "train a recipe, from nothing or from where it stopped",
     "data": "say what a folder of videos holds, or write it in another layout",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from noisereel.making.device import pick
 if TYPE_CHECKING:  # torch takes a second to import, and help needs none of it
     from noisereel.making.job import Job
     from noisereel.pipeline import TextToVideo
+    from noisereel.types import Video
 
 AT_ONCE = 8  # videos sampled together: more costs memory and gains little
 
@@ -44,6 +45,7 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     add("--between", type=Path, action="append", metavar="CLIP", help="make what lies between the frames of a clip; again for a further clip or image")  # fmt: skip # noqa: E501
     add("--fps", type=float, metavar="N", help="frames a second of the file; the model's own if not given")
     add("--scale", type=int, metavar="N", help="enlarge each pixel N times; small videos to about 256 pixels if not given")
+    add("--stages", action="store_true", help="of a cascade: what every stage made, side by side, in a further file")
     add("--sheet", action="store_true", help="a sprite sheet: a png of equal cells, and a json that says where they are")
     add("--transparent", action="store_true", help="make the plain ground transparent, for gif, webp, apng and png")
     add("--signing", nargs=2, metavar=("CERTIFICATES", "KEY"), help="sign content credentials (C2PA) into each file, with these PEM files")  # fmt: skip # noqa: E501
@@ -72,12 +74,14 @@ def run(options: Namespace) -> dict[str, Any]:
         order = Order(**{field.name: getattr(options, field.name) for field in fields(Order)})
         job = prepared(pipe, prompts, order)
         at_once = affordable(job, paths[0], len(prompts))
+        if options.stages and len(job.system.stages) == 1:
+            raise ValueError(f"--stages shows what the stages of a cascade made, and {options.model} has one: leave it out")
         unknown = tell_unknown_words(pipe, prompts)
     seed = secrets.randbits(31) if options.seed is None else options.seed
     common = recipe(pipe, options.model, job, order)
     made = [{"prompt": prompt, "seed": seed + number, **common} for number, prompt in enumerate(prompts)]
     with progress("sampling") as report:
-        problems = make(job, made, paths, at_once, clock, report)
+        problems = make(job, made, paths, at_once, clock, report, stages=options.stages)
     if problems:
         raise ValueError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     videos = [{"path": str(path), **note} for path, note in zip(paths, made, strict=True)]
@@ -86,7 +90,14 @@ def run(options: Namespace) -> dict[str, Any]:
 
 
 def make(
-    job: Job, notes: Sequence[dict[str, Any]], paths: Sequence[Path], at_once: int, clock: Clock, report: Report
+    job: Job,
+    notes: Sequence[dict[str, Any]],
+    paths: Sequence[Path],
+    at_once: int,
+    clock: Clock,
+    report: Report,
+    *,
+    stages: bool = False,
 ) -> list[str]:
     """Sample and write every video, ``at_once`` at a time; returns what is wrong with those not written as asked.
 
@@ -107,14 +118,27 @@ def make(
 
         smaller = "make it smaller with --height, --width or --frames"
         with clock.time("sample"), enough_memory(smaller), keeping(job.finish, places, some):
-            video = job.sample([note["prompt"] for note in some], [note["seed"] for note in some], share_done)
+            made = job.sample([note["prompt"] for note in some], [note["seed"] for note in some], share_done)
+        *_, video = made.values()
         with clock.time("write"):
+            if stages:
+                write_stages(made, places, some, job.finish.fps)
             for one, path, note in zip(video.split(1), places, some, strict=True):
                 try:
                     job.finish.write(one, path, note)
                 except ValueError as error:  # the others are still worth writing
                     problems.append(str(error))
     return problems
+
+
+def write_stages(made: Mapping[str, Video], paths: Sequence[Path], notes: Sequence[dict[str, Any]], fps: float) -> None:
+    """What every stage made of each video, side by side, beside the video's own file."""
+    from noisereel.data.comparison import side_by_side
+    from noisereel.data.writer import write
+
+    for number, (path, note) in enumerate(zip(paths, notes, strict=True)):
+        shown = side_by_side({name: videos[number].float().cpu() for name, videos in made.items()})
+        write(shown, path.with_stem(f"{path.stem}-stages"), fps=fps, metadata=note)
 
 
 def affordable(job: Job, path: Path, count: int) -> int:

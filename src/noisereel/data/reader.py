@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,19 +50,20 @@ def read_clip(
     if facts.frames == 1 and (frames or 1) > 1:
         raise ValueError(f"{footage} is a single image: it cannot give {frames} frames; ask for one")
     size = (height or facts.height, width or facts.width)
-    times = (start + i / rate for i in (itertools.count() if frames is None else range(frames)))
-    # Half a frame of slack is what makes it the nearest frame, and forgives timestamps that are rounded.
-    slack = 0.5 / max(rate, facts.fps)
-    pictures, end = _shown(footage.timed(start), times, slack, lambda picture: resized(picture, *size))
-    if end is not None:  # the frames ran out
-        if short := cut_short(facts, end):
-            raise ValueError(f"{footage} {short}: it was cut short, copy it anew")
-        if frames is not None or start >= end:
-            asked = f"{frames} frames at {rate:g} fps" if frames is not None else "frames"
-            raise ValueError(
-                f"{footage} lasts {end:.2f} s: too short for {asked} from {start:g} s on; ask for fewer or a higher rate"
-            )
+    pictures = [resized(picture, *size) for picture in _pictures(footage, facts, frames, rate, start)]
     return tensor(pictures)
+
+
+def stream_clip(path: str | Path) -> Iterator[Float[Tensor, "c h w"]]:
+    """Every frame of a file in turn, at its own rate, in [-1, 1]; memory does not grow with its length.
+
+    Errors: as ``read_clip``; that a file ends before its container says so is found at its end.
+    """
+    footage = _film(path)
+    facts = footage.probe()
+    for picture in _pictures(footage, facts, None, facts.fps, 0.0):
+        # The size may change inside a stream; what was promised is the first one's.
+        yield tensor([resized(picture, facts.height, facts.width)])[:, 0]
 
 
 def tensor(pictures: list[Picture]) -> Float[Tensor, "c t h w"]:
@@ -79,25 +80,38 @@ def _film(path: str | Path) -> Film:
     return Film(File(path))
 
 
-def _shown(
-    timed: Iterable[Timed], times: Iterable[float], slack: float, shape: Callable[[Picture], Picture]
-) -> tuple[list[Picture], float | None]:
-    """What is shown at each time and up to ``slack`` seconds after; and, if the frames ran out, when the last one ends."""
-    pictures: list[Picture] = []
+def _pictures(footage: Footage, facts: Probe, frames: int | None, rate: float, start: float) -> Iterator[Picture]:
+    """So many frames at a rate, or all there are; where they run out, whether they should."""
+    times = (start + i / rate for i in (itertools.count() if frames is None else range(frames)))
+    # Half a frame of slack is what makes it the nearest frame, and forgives timestamps that are rounded.
+    end = yield from _shown(footage.timed(start), times, 0.5 / max(rate, facts.fps))
+    if end is None:
+        return
+    if short := cut_short(facts, end):
+        raise ValueError(f"{footage} {short}: it was cut short, copy it anew")
+    if frames is not None or start >= end:
+        asked = f"{frames} frames at {rate:g} fps" if frames is not None else "frames"
+        raise ValueError(
+            f"{footage} lasts {end:.2f} s: too short for {asked} from {start:g} s on; ask for fewer or a higher rate"
+        )
+
+
+def _shown(timed: Iterable[Timed], times: Iterable[float], slack: float) -> Generator[Picture, None, float | None]:
+    """What is shown at each time and up to ``slack`` seconds after; returns, if the frames ran out, when the last one ends."""
     moments = iter(times)
     wanted = next(moments, None)
     before = None
     for frame in timed:
         while wanted is not None and wanted + slack < frame.start:
-            pictures.append(shape((before or frame).picture()))
+            yield (before or frame).picture()
             wanted = next(moments, None)
         if wanted is None:
-            return pictures, None
+            return None
         before = frame
     while before is not None and wanted is not None and wanted < before.end - _TICK:
-        pictures.append(shape(before.picture()))
+        yield before.picture()
         wanted = next(moments, None)
-    return pictures, None if wanted is None else before.end if before is not None else 0.0
+    return None if wanted is None else before.end if before is not None else 0.0
 
 
 def resized(picture: Picture, height: int, width: int) -> Num[np.ndarray, "{height} {width} c"]:

@@ -8,7 +8,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,16 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from noisereel.data.encode import FILMS, film
 from noisereel.data.media import IMAGE_ENDINGS
 from noisereel.data.sheets import Frames, atlas, tiled
 from noisereel.types import Video
 
 _DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
 _CLEAR = 255  # the palette entry of a gif that is transparent
-_OPAQUE = (".mp4", ".webm")
+_OPAQUE = tuple(FILMS)
 _ANY = 2**31 - 1
 _LARGEST = {".mp4": 16384, ".webm": 65535, ".gif": 65535, ".webp": 16383}  # pixels to a side that the formats hold
-_BT709 = 1  # its number in every table of H.273; as a range, 1 is the limited one that video uses
 
 
 def write(
@@ -62,6 +61,27 @@ def write(
         _save_png(tiled(frames, gap=0), temporary, note)
         beside.write_text(json.dumps(atlas(frames, _durations(len(frames), fps, 0.001), path.name), indent=1))
     return path
+
+
+@contextmanager
+def written(
+    path: str | Path, *, fps: float, size: tuple[int, int], metadata: Mapping[str, Any] | None = None, sound: Path | None = None
+) -> Iterator[Callable[[Float[Tensor, "c _ h w"]], None]]:
+    """Write what the yielded function is given piece by piece; the file is whole at the end of the block, or there is none.
+
+    mp4 and webm are written as the pieces come, with the ``sound`` of another file as far as they hold it; of the other
+    endings, which are those of ``write``, all pieces are kept in memory, as bytes.
+    """
+    path, note = checked(path, fps=fps, size=size), json.dumps(dict(metadata or {}))
+    ending = path.suffix.lower()
+    with whole(path) as (temporary,):
+        if ending in FILMS:
+            with film(temporary, ending, fps=fps, size=size, note=note, sound=sound) as add:
+                yield lambda piece: add(_to_uint8(piece, 1))
+        else:
+            pieces: list[Frames] = []
+            yield lambda piece: pieces.append(_to_uint8(piece, 1))
+            _ENCODERS[ending](np.concatenate(pieces), temporary, fps, note)
 
 
 def checked(
@@ -182,31 +202,12 @@ def _durations(count: int, fps: float, unit: float) -> list[int]:
     return [after - before for before, after in pairwise(edges)]
 
 
-def _encoded(frames: Frames, path: Path, fps: float, note: str, *, container: str, codec: str, options: dict[str, str]) -> None:
-    import av
+def _film(ending: str) -> Callable[[Frames, Path, float, str], None]:
+    def encode(frames: Frames, path: Path, fps: float, note: str) -> None:
+        with film(path, ending, fps=fps, size=frames.shape[1:3], note=note) as add:
+            add(frames)
 
-    _, height, width, _ = frames.shape
-    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    with av.open(str(path), "w", format=container, options={"movflags": "faststart"} if container == "mp4" else {}) as output:
-        output.metadata["comment"] = note
-        stream: Any = output.add_stream(codec, rate=Fraction(fps).limit_denominator(100_000), options=options)
-        stream.height, stream.width, stream.pix_fmt = even.shape[1], even.shape[2], "yuv420p"
-        context = stream.codec_context
-        context.thread_count = 1  # bytes that do not depend on the machine
-        # Untagged colours are read as BT.601 by some players and as BT.709 by others.
-        context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
-        for array in even:
-            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
-            output.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
-        output.mux(stream.encode(None))
-
-
-def _mp4(frames: Frames, path: Path, fps: float, note: str) -> None:
-    _encoded(frames, path, fps, note, container="mp4", codec="libx264", options={"crf": "12", "preset": "medium"})
-
-
-def _webm(frames: Frames, path: Path, fps: float, note: str) -> None:
-    _encoded(frames, path, fps, note, container="webm", codec="libvpx-vp9", options={"crf": "16", "b": "0", "cpu-used": "4"})
+    return encode
 
 
 def _gif(frames: Frames, path: Path, fps: float, note: str) -> None:
@@ -257,8 +258,8 @@ def _png_note(note: str) -> PngInfo:
 
 
 _ENCODERS: dict[str, Callable[[Frames, Path, float, str], None]] = {
-    ".mp4": _mp4,
-    ".webm": _webm,
+    ".mp4": _film(".mp4"),
+    ".webm": _film(".webm"),
     ".gif": _gif,
     ".webp": _webp,
     ".apng": _apng,

@@ -35,6 +35,14 @@ def stratified(rng: Rng) -> Time:
     return (offset + torch.arange(len(rng)) / len(rng)) % 1
 
 
+def often_all_noise(rng: Rng) -> Time:
+    """Pure noise for half of the batch, and stratified times for the other.
+
+    For a stage whose hint says nearly everything: its first estimate, which a single step returns, is learned best.
+    """
+    return (2 * stratified(rng)).clamp(max=1)
+
+
 def logit_normal(mean: float = 0.0, std: float = 1.0) -> DrawTime:
     """The sigmoid of a normal variable: more of the middle times (Esser et al. 2024, section 3.1)."""
 

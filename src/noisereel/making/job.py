@@ -55,14 +55,14 @@ class Job:
     negative: str | None
     finish: Finish
 
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int], report: Callable[[float], None]) -> Video:
-        """One video for each prompt and seed; ``report`` is told the share that is done."""
-        video = None
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], report: Callable[[float], None]) -> dict[str, Video]:
+        """One video for each prompt and seed, by every stage; the last is the result. ``report`` is told the share done."""
+        videos: dict[str, Video] = {}
         for share, moment in self.moments(prompts, seeds):
             report(share)
-            video = moment.video
-        assert video is not None
-        return video
+            if moment.video is not None:
+                videos[moment.stage] = moment.video
+        return videos
 
     def moments(self, prompts: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[float, Moment]]:
         """Every step of sampling with the share that is done after it; the last one's ``video`` is the result."""
@@ -112,7 +112,8 @@ class Job:
                 yield moment
                 begun = moment.video
             assert begun is not None
-        yield from self.system.extend(begun, prompts, rng, frames=self.length, keep=self.keep, negative=negative)
+        if begun.shape[2] < self.length:  # a cascade cannot go on, and is long enough
+            yield from self.system.extend(begun, prompts, rng, frames=self.length, keep=self.keep, negative=negative)
 
 
 def prepared(pipe: TextToVideo, prompts: Sequence[str], order: Order) -> Job:

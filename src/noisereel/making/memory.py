@@ -21,6 +21,7 @@ from noisereel.types import Known, generators
 
 Shape = tuple[int, int, int]  # frames, height, width
 
+HELD = 8  # copies of a window of frames in fp32 while it is upscaled: noise, hint, steps, pieces that wait
 SMALL = 2**17  # pixels that nobody needs to measure
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
 
@@ -83,6 +84,21 @@ def check_file(length: int, size: tuple[int, int], scale: int) -> None:
     most = int(max(0.0, (free / pixels - 24) / 3) ** 0.5)
     fitting = f"--scale {most} would fit" if 0 < most < scale else f"{int(length * free / needed)} frames would fit"
     raise ValueError(too_large(f"{length} frames of {height * scale}x{width * scale}", needed, free, fitting))
+
+
+def check_window(frames: int, size: tuple[int, int], device: torch.device) -> None:
+    """Refuse frames so large that a window of them cannot be upscaled.
+
+    Raises:
+        ValueError: says how many at once would fit.
+    """
+    height, width = size
+    free, each = available(device), height * width * 3 * 4 * HELD
+    if frames * each <= free:
+        return
+    most = int(free / each)
+    fitting = f"--window {most} would fit" if most else "make them smaller first, or a lower --space"
+    raise ValueError(too_large(f"{frames} frames of {height}x{width} at once", frames * each, free, fitting))
 
 
 def too_large(what: str, needed: float, free: float, fitting: str) -> str:

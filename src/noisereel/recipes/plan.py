@@ -17,7 +17,9 @@ from noisereel.distill import distilled
 from noisereel.system import System
 from noisereel.trainer import Phase
 
-RECIPES = {name: f"noisereel.recipes.{name}" for name in ("vdm", "make_a_video", "imagen_video", "video_ldm", "sora")}
+RECIPES = {
+    name: f"noisereel.recipes.{name}" for name in ("vdm", "make_a_video", "imagen_video", "video_ldm", "sora", "upscaler")
+}
 CARRIED = ("text",)  # arguments that name another model, of which something is taken and kept
 
 
