@@ -56,7 +56,7 @@ class UNet(nn.Module):
         hint_path: they are further "input" channels; or go to the "temporal" convolutions of each level, where an image network
             never sees them, zeros say nothing, and no hint at all is the same as zeros (Video LDM, section 3.2).
         width: channels at full size; each level has its multiple of it in ``multipliers`` and half the size of the last.
-        depth: residual blocks of a level going down; going up there is one more.
+        depth: residual blocks going down, on all levels or on each; going up there is one more.
         attention: whether the blocks of each level attend, in space and (unless "none") in time. The middle attends if
             any level does; a network without attention runs at any size.
         attention_kind: "plain" (one residual attention) or "transformer" (Stable Diffusion's).
@@ -302,7 +302,7 @@ class Parts:
         """Each of these leaves its output behind for the way up."""
         options, blocks, width = self.options, [], self.options.widths[0]
         for level, out_width in enumerate(options.widths):
-            for _ in range(options.depth):
+            for _ in range(options.depths[level]):
                 blocks.append(self.block(width, level, attend=options.attention[level]))
                 width = out_width
             if level + 1 < len(options.widths):
@@ -320,7 +320,7 @@ class Parts:
         options, blocks, width = self.options, [], self.options.widths[-1]
         for level, out_width in reversed(list(enumerate(options.widths))):
             below = options.widths[max(level - 1, 0)]
-            for left in [out_width] * options.depth + [below]:
+            for left in [out_width] * options.depths[level] + [below]:
                 blocks.append(self.block(width + left, level, attend=options.attention[level]))
                 width = out_width
             if level > 0:

@@ -25,7 +25,7 @@ class UNetConfig:
     hint_path: str = "input"
     width: int = 64
     multipliers: Sequence[int] = (1, 2, 4, 8)
-    depth: int = 2
+    depth: int | Sequence[int] = 2
     attention: Sequence[bool] = (False, True, True, True)
     attention_kind: str = "plain"
     head_width: int | Sequence[int] = 64
@@ -59,8 +59,10 @@ class UNetConfig:
         if self.pooled_tokens and not (self.text_dim and self.pooled_dim):
             raise ValueError(f"pooled_tokens={self.pooled_tokens} needs pooled_dim and text_dim, the width of a token")
         levels = len(self.multipliers)
-        if len(self.attention) != levels or len(self.head_widths) != levels:
-            raise ValueError(f"multipliers has {levels} levels; attention and head_width need as many entries")
+        if {len(self.attention), len(self.head_widths), len(self.depths)} != {levels}:
+            raise ValueError(f"multipliers has {levels} levels; attention, head_width and depth need as many entries")
+        if min(self.depths) < 1:
+            raise ValueError(f"depth is {self.depth}; every level has at least 1 block")
         for width, head_width in zip(self.widths, self.head_widths, strict=True):
             if width % self.norm_groups:
                 raise ValueError(f"norm_groups={self.norm_groups} does not divide a level's width of {width}")
@@ -75,7 +77,12 @@ class UNetConfig:
     @property
     def head_widths(self) -> Sequence[int]:
         """Width of an attention head on each level."""
-        return [self.head_width] * len(self.multipliers) if isinstance(self.head_width, int) else self.head_width
+        return self._on_each(self.head_width)
+
+    @property
+    def depths(self) -> Sequence[int]:
+        """Blocks of each level going down."""
+        return self._on_each(self.depth)
 
     @property
     def input_channels(self) -> int:
@@ -86,3 +93,6 @@ class UNetConfig:
     def embed(self) -> int:
         """Width of the conditioning embedding."""
         return self.embed_width or 4 * self.width
+
+    def _on_each(self, value: int | Sequence[int]) -> Sequence[int]:
+        return [value] * len(self.multipliers) if isinstance(value, int) else value

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from noisereel.codecs.contrasts import Contrasts
 from noisereel.codecs.pixels import Pixels
 from noisereel.data.mix import Mix
 from noisereel.diffusion.guidance import cfg
 from noisereel.diffusion.process import Diffusion, Predicts
 from noisereel.diffusion.samplers import ancestral
 from noisereel.diffusion.schedules import Cosine
-from noisereel.diffusion.times import stratified
+from noisereel.diffusion.times import DrawTime, logit_normal, stratified
 from noisereel.nets.unet import UNet
 from noisereel.recipes.plan import Plan, initialised, paced
 from noisereel.recipes.words import learn_words, text_encoder
@@ -24,22 +25,24 @@ Size = Literal["tiny", "small", "base", "paper"]
 # For each size: the video, the process, the text encoder's width; the network; the length and pace of training.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": dict(
-        shape=(4, 16, 16), fps=4.0, patch=2, shift=-2.0, predicts="x0", text=32,
+        shape=(4, 16, 16), fps=4.0, codec=Pixels(patch=2), shift=-2.0, predicts="x0", text=32,
         net=dict(width=16, multipliers=(1, 2), depth=1, attention=(False, True), head_width=8, norm_groups=8),
         stills=256, clips=512, batch=8, rate=2e-3,
     ),
     "small": dict(
-        shape=(8, 32, 32), fps=8.0, patch=4, shift=-4.0, predicts="x0", text=128,
-        net=dict(width=64, multipliers=(1, 2), depth=1, attention=(True, True), head_width=32, norm_groups=16),
-        stills=100_000, clips=50_000, batch=8, rate=6e-4,
+        shape=(8, 32, 32), fps=8.0, codec=Contrasts(), shift=-2.5, draw=logit_normal(), predicts="x0", text=128,
+        net=dict(
+            width=32, multipliers=(1, 2, 4), depth=(1, 1, 2), attention=(False, False, True), head_width=32, norm_groups=16
+        ),
+        stills=80_000, clips=40_000, batch=8, rate=1.5e-3,
     ),
     "base": dict(
-        shape=(16, 64, 64), fps=16.0, patch=2, shift=-5.0, predicts="x0", text=256,
+        shape=(16, 64, 64), fps=16.0, codec=Pixels(patch=2), shift=-5.0, predicts="x0", text=256,
         net=dict(width=64, multipliers=(1, 2, 2, 3), attention=(False, True, True, True)),
         stills=4_000_000, clips=1_500_000, batch=256, rate=5e-4,
     ),
     "paper": dict(
-        shape=(16, 64, 64), fps=16.0, patch=1, shift=0.0, predicts="eps", text=1024,
+        shape=(16, 64, 64), fps=16.0, codec=Pixels(), shift=0.0, predicts="eps", text=1024,
         net=dict(width=256, multipliers=(1, 2, 4, 8), temporal_attention="relative"),
         stills=0, clips=700_000 * 128, batch=128, rate=3e-4,
     ),
@@ -50,7 +53,7 @@ def vdm(
     size: Size = "small",
     data: str = "shapes-small",
     text: str = "",
-    images: int = 4,
+    images: int = 1,
     guidance: float = 2.0,
     steps: int = 32,
     width: int = 0,
@@ -83,13 +86,13 @@ def vdm(
     preset = SIZES[size] | {name: value for name, value in asked.items() if value}
     # Rotary positions are relative too, and need no table as long as the longest clip.
     network = dict(temporal_attention="rotary") | preset["net"] | (dict(width=width) if width else {})
-    codec = Pixels(patch=preset["patch"])
+    codec = preset["codec"]
     with initialised(seed):
         encoder = text_encoder(text, preset["text"])
         net = UNet(channels=codec.channels, pooled_dim=encoder.pooled_dim, **network)
     stage = Stage(
         net=net,
-        diffusion=diffusion(preset["predicts"], preset["shift"]),
+        diffusion=diffusion(preset["predicts"], preset["shift"], preset.get("draw", stratified)),
         codec=codec,
         text=encoder,
         shape=preset["shape"],
@@ -127,10 +130,10 @@ def phases(stage: Stage, preset: dict[str, Any], data: str, images: int, seed: i
     return [Phase(name="images", data=alone, **paced(preset["stills"], alone.batch), **common), videos]
 
 
-def diffusion(predicts: Predicts, shift: float) -> Diffusion:
+def diffusion(predicts: Predicts, shift: float, draw: DrawTime) -> Diffusion:
     """The cosine process of the paper, told to the network as log-SNR.
 
     Where a position holds many pixels the clean video is predicted: v would ask a narrow network to carry all their noise
     through. The shift towards noise is larger the more pixels tell of the same thing (Hoogeboom et al. 2023).
     """
-    return Diffusion(schedule=Cosine(shift=shift), predicts=predicts, draw=stratified, tells="log_snr")
+    return Diffusion(schedule=Cosine(shift=shift), predicts=predicts, draw=draw, tells="log_snr")
