@@ -261,9 +261,10 @@ def test_attention_is_where_it_was_asked_for() -> None:
     assert sum(isinstance(module, SpatialAttention) for module in made.modules()) == 6
 
 
-def test_parameter_count() -> None:
-    """Counted from the description of VDM's network, layer by layer."""
-    width, multipliers, depth, heads, pooled = 32, (1, 2, 4), 2, 16, 24
+@pytest.mark.parametrize(("depth", "depths"), [(2, (2, 2, 2)), ((1, 3, 2), (1, 3, 2))])
+def test_parameter_count(depth: Any, depths: tuple[int, ...]) -> None:
+    """Counted from the description of VDM's network, layer by layer; with as many blocks on every level, or more on some."""
+    width, multipliers, heads, pooled = 32, (1, 2, 4), 16, 24
     made = UNet(
         width=width, multipliers=multipliers, depth=depth, attention=(False, True, True), head_width=heads, pooled_dim=pooled
     )
@@ -283,7 +284,7 @@ def test_parameter_count() -> None:
     total = (width + 1) * embed + (pooled + 1) * embed + 2 * (embed + 1) * embed + conv(3, width)
     skips, now = [width], width
     for level, b in enumerate(widths):
-        for _ in range(depth):
+        for _ in range(depths[level]):
             total, now = total + res(now, b) + (attention(b) if level else 0), b
             skips.append(b)
         if level < 2:
@@ -291,7 +292,7 @@ def test_parameter_count() -> None:
             skips.append(b)
     total += 2 * res(now, now) + attention(now)
     for level, b in reversed(list(enumerate(widths))):
-        for _ in range(depth + 1):
+        for _ in range(depths[level] + 1):
             total, now = total + res(now + skips.pop(), b) + (attention(b) if level else 0), b
         total += conv(b, b) if level else 0
     total += 2 * width + conv(width, 3)
@@ -316,6 +317,8 @@ def test_config_rebuilds_the_network(kind: str) -> None:
         (dict(temporal_attention="learned"), "temporal_attention is 'learned'; choose one of none, relative"),
         (dict(scalars=("speed",)), "scalars has speed; known are fps, hint_noise"),
         (dict(multipliers=(1, 2, 4)), "multipliers has 3 levels"),
+        (dict(depth=(1, 2, 3)), "attention, head_width and depth need as many"),
+        (dict(depth=(1, 0)), "every level has at least 1 block"),
         (dict(norm_groups=5), "norm_groups=5 does not divide"),
         (dict(head_width=12), "head_width=12 does not divide"),
         (dict(pooled_tokens=4, text_dim=0), "pooled_tokens=4 needs pooled_dim and text_dim"),
