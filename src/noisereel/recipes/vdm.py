@@ -30,11 +30,12 @@ SIZES: dict[str, dict[str, Any]] = {
         stills=256, clips=512, batch=8, rate=2e-3,
     ),
     "small": dict(
-        shape=(8, 32, 32), fps=8.0, codec=Contrasts(), shift=-2.5, draw=logit_normal(), predicts="x0", text=128,
+        shape=(8, 32, 32), fps=8.0, codec=Contrasts(), shift=-2.5, draw=logit_normal(0.5, 1.2), predicts="x0", text=128,
         net=dict(
-            width=32, multipliers=(1, 2, 4), depth=(1, 1, 2), attention=(False, False, True), head_width=32, norm_groups=16
+            width=32, multipliers=(1, 2, 4), depth=(1, 1, 2), attention=(False, False, True), head_width=32, norm_groups=16,
+            temporal_attention="relative",
         ),
-        stills=80_000, clips=40_000, batch=8, rate=1.5e-3,
+        stills=80_000, clips=16_000, batch=8, rate=1.5e-3,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=16.0, codec=Pixels(patch=2), shift=-5.0, predicts="x0", text=256,
