@@ -68,6 +68,16 @@ def test_only_the_distance_of_frames_counts(positions: str, monkeypatch: pytest.
     torch.testing.assert_close(layer(x, context()), before, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("positions", "knows"), [("relative", True), ("sinusoidal", True), ("rotary", False)])
+def test_frames_that_are_alike_are_told_apart_only_by_what_is_in_the_values(positions: str, knows: bool) -> None:
+    """In noise alone nothing else says which frame is the first; rotary positions are in the logits, and softmax loses them."""
+    still = (
+        maps().unflatten(0, (B, T))[:, :1].expand(-1, T, -1, -1, -1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    )
+    out = attention(positions)(still, context()).unflatten(0, (B, T))
+    assert bool((out - out[:, :1]).abs().max() > 1e-2) == knows
+
+
 def test_relative_positions_are_those_of_the_paper() -> None:
     """Every weight and value by loops over Shaw et al. 2018, equations 3 and 4."""
     layer, x = attention("relative"), maps()

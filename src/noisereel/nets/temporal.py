@@ -107,7 +107,8 @@ class TemporalAttention(nn.Module):
     """Attention of a pixel to the same pixel of the other frames of its clip; a frame that stands alone sees itself.
 
     ``positions`` says how it knows the order of frames: "relative" (Shaw et al. 2018), "sinusoidal", "rotary", or not at
-    all, "unordered".
+    all, "unordered". Rotary positions turn queries and keys only: among frames that are all alike, as noise is to begin with,
+    they do not say which comes first, and something else in the network has to (the padding of temporal convolutions does).
     """
 
     def __init__(self, width: int, heads: int, positions: str) -> None:

@@ -33,7 +33,6 @@ SIZES: dict[str, dict[str, Any]] = {
         shape=(8, 32, 32), fps=8.0, codec=Contrasts(), shift=-2.5, draw=logit_normal(0.5, 1.2), predicts="x0", text=128,
         net=dict(
             width=32, multipliers=(1, 2, 4), depth=(1, 1, 2), attention=(False, False, True), head_width=32, norm_groups=16,
-            temporal_attention="relative",
         ),
         stills=80_000, clips=16_000, batch=8, rate=1.5e-3,
     ),
@@ -44,7 +43,7 @@ SIZES: dict[str, dict[str, Any]] = {
     ),
     "paper": dict(
         shape=(16, 64, 64), fps=16.0, codec=Pixels(), shift=0.0, predicts="eps", text=1024,
-        net=dict(width=256, multipliers=(1, 2, 4, 8), temporal_attention="relative"),
+        net=dict(width=256, multipliers=(1, 2, 4, 8)),
         stills=0, clips=700_000 * 128, batch=128, rate=3e-4,
     ),
 }  # fmt: skip
@@ -85,8 +84,7 @@ def vdm(
         raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
     asked = dict(stills=stills, clips=clips, batch=batch, rate=rate)
     preset = SIZES[size] | {name: value for name, value in asked.items() if value}
-    # Rotary positions are relative too, and need no table as long as the longest clip.
-    network = dict(temporal_attention="rotary") | preset["net"] | (dict(width=width) if width else {})
+    network = preset["net"] | (dict(width=width) if width else {})
     codec = preset["codec"]
     with initialised(seed):
         encoder = text_encoder(text, preset["text"])
