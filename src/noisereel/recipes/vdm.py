@@ -34,7 +34,7 @@ SIZES: dict[str, dict[str, Any]] = {
         net=dict(
             width=32, multipliers=(1, 2, 4), depth=(1, 1, 2), attention=(False, False, True), head_width=32, norm_groups=16,
         ),
-        stills=80_000, clips=16_000, batch=8, rate=1.5e-3,
+        stills=80_000, clips=34_000, batch=8, rate=1.5e-3,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=16.0, codec=Pixels(patch=2), shift=-5.0, predicts="x0", text=256,
@@ -129,7 +129,7 @@ def phases(stage: Stage, preset: dict[str, Any], data: str, images: int, seed: i
     return [Phase(name="images", data=alone, **paced(preset["stills"], alone.batch), **common), videos]
 
 
-def diffusion(predicts: Predicts, shift: float, draw: DrawTime) -> Diffusion:
+def diffusion(predicts: Predicts, shift: float, draw: DrawTime = stratified) -> Diffusion:
     """The cosine process of the paper, told to the network as log-SNR.
 
     Where a position holds many pixels the clean video is predicted: v would ask a narrow network to carry all their noise
