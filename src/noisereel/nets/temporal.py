@@ -89,7 +89,8 @@ class RelativePositions(nn.Module):
         super().__init__()
         self.reach = reach
         self.keys = nn.Parameter(torch.randn(2 * reach + 1, width) * width**-0.5)
-        self.values = nn.Parameter(torch.zeros(2 * reach + 1, width))
+        # Not zero: among frames that are all alike, as noise is to begin with, only these tell one from another.
+        self.values = nn.Parameter(torch.randn(2 * reach + 1, width) * width**-0.5)
 
     def attend(self, q: Rows, k: Rows, v: Rows, positions: Int[Tensor, "#b t"], mask: Bool[Tensor, "#b t t"] | None) -> Rows:
         """``attend`` with these positions; SDPA has no place for vectors added to the values."""
