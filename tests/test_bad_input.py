@@ -89,7 +89,7 @@ def refused(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         ([PROMPT, "--between", "nothing.mp4"], "no file nothing.mp4"),
         ([PROMPT, "--guidence", 3], "did you mean --guidance?"),
         ([PROMPT, "--zzz"], "noisereel generate --help"),
-        ([], "required: PROMPT"),
+        ([], "what should the video show?"),
         ([PROMPT, "--model", "nothing-here"], "no model at 'nothing-here'"),
     ],
 )
@@ -101,7 +101,7 @@ def test_generate(refused: Refuse, arguments: list[object], words: str) -> None:
     ("arguments", "words"),
     [
         (["generat", PROMPT], "did you mean generate?"),
-        (["frobnicate"], "the verbs are generate, decode, train"),
+        (["frobnicate"], "the verbs are generate, upscale, decode, train"),
         (["--verson"], "did you mean --version?"),
         (["show"], "required"),
         (["show", "nothing"], "no model at 'nothing'"),

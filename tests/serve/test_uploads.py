@@ -19,6 +19,8 @@ from noisereel.data.writer import write
 from noisereel.serve import apart
 from noisereel.serve.uploads import MOST_PIXELS, Shape, decode, kind_of
 
+LOCAL = b"file:" + b"///etc/passwd"  # what a hostile file might have the server read
+
 
 def picture(ending: str = "PNG", size: tuple[int, int] = (24, 20)) -> bytes:
     stream = io.BytesIO()
@@ -57,7 +59,7 @@ def hostile(tmp_path: Path) -> dict[str, bytes]:
     box = struct.pack(">I", 24) + b"ftypisom\0\0\2\0isomiso2"
     return {
         "nothing": b"",
-        "text": b"#EXTM3U\nfile:///etc/passwd\n",
+        "text": b"#EXTM3U\n" + LOCAL + b"\n",
         "zip": zipped(),
         "zip in mp4": box + zipped(),
         "half a png": good[: len(good) // 2],
@@ -69,7 +71,7 @@ def hostile(tmp_path: Path) -> dict[str, bytes]:
         "webm of noise": b"\x1a\x45\xdf\xa3" + np.random.default_rng(3).bytes(5000),
         "gif that ends": b"GIF89a" + b"\xff\xff\xff\xff" + bytes(20),
         "webp of noise": b"RIFF\xff\xff\xff\x7fWEBPVP8 " + np.random.default_rng(4).bytes(500),
-        "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+        "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="%s"/></svg>' % LOCAL,
         "jpeg of noise": b"\xff\xd8\xff\xe0" + np.random.default_rng(5).bytes(3000),
     }
 

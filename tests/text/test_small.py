@@ -88,7 +88,7 @@ def test_attention_is_scaled_dot_product_attention(encoder: SmallTextEncoder) ->
     block, x, attend = encoder.blocks[0], torch.randn(2, 8, 32), torch.arange(8) < torch.tensor([[5], [8]])
     q, k, v = (part.unflatten(2, (4, 8)).transpose(1, 2) for part in block.qkv(x).chunk(3, dim=2))
     mixed = scaled_dot_product_attention(q, k, v, attn_mask=attend[:, None, None])
-    torch.testing.assert_close(block._attention(x, attend), block.out(mixed.transpose(1, 2).flatten(2)))
+    torch.testing.assert_close(block._attention(x, attend[:, None]), block.out(mixed.transpose(1, 2).flatten(2)))
 
 
 def test_the_order_of_words_matters(encoder: SmallTextEncoder) -> None:
