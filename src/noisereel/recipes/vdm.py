@@ -34,7 +34,7 @@ SIZES: dict[str, dict[str, Any]] = {
         net=dict(
             width=32, multipliers=(1, 2, 4), depth=(1, 1, 2), attention=(False, False, True), head_width=32, norm_groups=16,
         ),
-        stills=80_000, clips=34_000, batch=8, rate=1.5e-3,
+        stills=80_000, clips=48_000, batch=8, rate=1.5e-3,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=16.0, codec=Pixels(patch=2), shift=-5.0, predicts="x0", text=256,
