@@ -61,6 +61,7 @@ def test_all_jobs_in_one_stream(server: Running) -> None:
                 done.add(data["id"])
             if ids <= done:
                 break
+        assert ids <= done
 
 
 @pytest.mark.parametrize("format", ["mp4", "webm", "gif", "webp", "apng", "png"])

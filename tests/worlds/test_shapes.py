@@ -104,7 +104,12 @@ def test_the_largest_of_every_shape_has_room_for_every_motion(name: str):
             rng = dice(f"room {motion}", index)
             coefficients = _coefficients(law, OUTLINES[name], RADII["large"][1], rng)
             offsets = np.einsum("k,kst->st", coefficients, law.basis(np.linspace(0, 1, 33), law.rates[1]))
-            _place(offsets, OUTLINES[name], RADII["large"][1], rng)  # asserts that there is room
+            place = _place(offsets, OUTLINES[name], RADII["large"][1], rng)
+            path, radii = offsets[:2] + np.array(place)[:, None], RADII["large"][1] + offsets[2]
+            outline = OUTLINES[name]
+            for way, before, after in zip(path, (outline.side, outline.up), (outline.side, outline.down), strict=True):
+                assert (way - before * radii).min() > 0
+                assert (way + after * radii).max() < 1
 
 
 def test_a_scene_cannot_be_shown_past_its_end():
