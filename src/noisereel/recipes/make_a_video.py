@@ -7,7 +7,7 @@ from typing import Any, Literal
 from noisereel.codecs.pixels import Pixels
 from noisereel.recipes.make_a_video_networks import between, decoder, prior, upsampler
 from noisereel.recipes.make_a_video_training import phases
-from noisereel.recipes.plan import Plan, initialised
+from noisereel.recipes.plan import Plan, initialised, sized
 from noisereel.system import System
 
 Size = Literal["tiny", "small", "base", "paper"]
@@ -128,11 +128,9 @@ def make_a_video(
         rate: learning rate of the video networks; 0 is the size's own.
         seed: of the initial weights and of the order of the data.
     """
-    if size not in SIZES:
-        raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
+    preset = sized(SIZES, size, rate=rate) | dict(guidance=guidance, steps=steps, pace=pace)
     if not pace > 0:
         raise ValueError(f"a pace of {pace} trains nothing: give a share above 0, such as 0.5")
-    preset = SIZES[size] | dict(guidance=guidance, steps=steps, pace=pace) | (dict(rate=rate) if rate else {})
     with initialised(seed):
         base = decoder(preset, prior(preset, clip))
         stages = {"base": base, "between": between(base, preset["piece"])}

@@ -99,6 +99,17 @@ def complete(call: dict[str, Any]) -> dict[str, Any]:
     return {"recipe": call["recipe"], "arguments": defaults | call["arguments"]}
 
 
+def sized(sizes: Mapping[str, dict[str, Any]], size: str, **asked: float) -> dict[str, Any]:
+    """The row of a recipe's sizes, in which what was asked for takes the place of its own numbers; 0 asks for nothing.
+
+    Raises:
+        ValueError: there is no such size; names those there are.
+    """
+    if size not in sizes:
+        raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(sizes)}")
+    return sizes[size] | {name: value for name, value in asked.items() if value}
+
+
 def paced(clips: int, batch: int) -> dict[str, Any]:
     """The settings of a phase that follow from its length."""
     return dict(clips=clips, warmup=100 * batch, ema=clips // 20, validate_every=-(-clips // 10), preview_every=-(-clips // 5))

@@ -11,7 +11,7 @@ from noisereel.diffusion.samplers import dpmpp_2m
 from noisereel.diffusion.schedules import LinearBeta, Rectified, snr_shift
 from noisereel.diffusion.times import logit_normal, stratified
 from noisereel.nets.dit import DiT
-from noisereel.recipes.plan import Plan, initialised
+from noisereel.recipes.plan import Plan, initialised, sized
 from noisereel.recipes.sora_training import phases
 from noisereel.stage import Stage
 from noisereel.system import System
@@ -82,10 +82,7 @@ def sora(
         rate: learning rate of the transformer.
         seed: of the initial weights and of the order of the data.
     """
-    if size not in SIZES:
-        raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
-    asked = dict(pixels=pixels, stills=stills, clips=clips, batch=batch, rate=rate)
-    preset = SIZES[size] | {name: value for name, value in asked.items() if value}
+    preset = sized(SIZES, size, pixels=pixels, stills=stills, clips=clips, batch=batch, rate=rate)
     with initialised(seed):
         codec = CausalVAE(**preset["vae"])
         text = SmallTextEncoder(dim=preset["text"])

@@ -17,7 +17,7 @@ from noisereel.diffusion.schedules import Cosine
 from noisereel.diffusion.times import often_all_noise
 from noisereel.nets.residual import HintSkip
 from noisereel.nets.unet import UNet
-from noisereel.recipes.plan import Plan, initialised, paced
+from noisereel.recipes.plan import Plan, initialised, paced, sized
 from noisereel.stage import Stage
 from noisereel.system import System
 from noisereel.text.silent import Silent
@@ -77,11 +77,9 @@ def upscaler(
         rate: learning rate; 0 is the size's own.
         seed: of the initial weights and of the order of the data.
     """
-    if size not in SIZES:
-        raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
+    preset = sized(SIZES, size, batch=batch, rate=rate)
     if time < 1 or space < 1 or time * space == 1:
         raise ValueError(f"an upscaler of time={time} and space={space} enlarges nothing: make one of them 2 or more")
-    preset = SIZES[size] | {name: value for name, value in dict(batch=batch, rate=rate).items() if value}
     factors = {"time": dict(time=time), "space": dict(space=space)}
     wanted = {name: factor for name, factor in factors.items() if max(factor.values()) > 1}
     with initialised(seed):

@@ -13,7 +13,7 @@ from noisereel.diffusion.samplers import ancestral
 from noisereel.diffusion.schedules import Cosine
 from noisereel.diffusion.times import DrawTime, logit_normal, stratified
 from noisereel.nets.unet import UNet
-from noisereel.recipes.plan import Plan, initialised, paced
+from noisereel.recipes.plan import Plan, initialised, paced, sized
 from noisereel.recipes.words import learn_words, text_encoder
 from noisereel.stage import Stage
 from noisereel.system import System
@@ -80,10 +80,7 @@ def vdm(
         rate: learning rate; 0 is the size's own.
         seed: of the initial weights and of the order of the data.
     """
-    if size not in SIZES:
-        raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
-    asked = dict(stills=stills, clips=clips, batch=batch, rate=rate)
-    preset = SIZES[size] | {name: value for name, value in asked.items() if value}
+    preset = sized(SIZES, size, stills=stills, clips=clips, batch=batch, rate=rate)
     network = preset["net"] | (dict(width=width) if width else {})
     codec = preset["codec"]
     with initialised(seed):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from noisereel.diffusion.guidance import cfg
-from noisereel.recipes.plan import Plan, initialised
+from noisereel.recipes.plan import Plan, initialised, sized
 from noisereel.recipes.video_ldm_networks import between, in_motion, new, opened
 from noisereel.recipes.video_ldm_training import phases
 from noisereel.system import System
@@ -87,15 +87,14 @@ def video_ldm(
         clips: videos the layers over time are trained on.
         seed: of the initial weights and of the order of the data.
     """
-    if size not in SIZES:
-        raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(SIZES)}")
+    row = sized(SIZES, size)
     if not 0 <= rounds <= 2:
         raise ValueError(f"{rounds} rounds of interpolation: 0, 1 or 2 would do")
     if image and text:
         raise ValueError(f"the image model in {image} brings a text encoder: leave out that of {text}")
     taken = dict(autoencoder=0, adversary=0, images=0) if image else {}
     asked = {name: number for name, number in dict(autoencoder=pixels, images=stills, videos=clips).items() if number}
-    preset = SIZES[size] | {"clips": SIZES[size]["clips"] | taken | asked}
+    preset = row | {"clips": row["clips"] | taken | asked}
     with initialised(seed):
         still = opened(Path(image).expanduser()) if image else new(preset, text)
         keys = in_motion(still, preset, captions)
