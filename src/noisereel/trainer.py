@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -24,7 +24,7 @@ from noisereel.data.mix import Mix, prefetch
 from noisereel.training import ema
 from noisereel.training.blame import first_bad_module
 from noisereel.training.learner import Learner
-from noisereel.training.metrics import Metrics
+from noisereel.training.metrics import Metrics, Progress
 from noisereel.training.surroundings import compile_blocks, stopping_on_signals
 from noisereel.types import Batch, Trainable, generators
 
@@ -72,22 +72,6 @@ class Phase:
         warm = min(1.0, clips / self.warmup) if self.warmup else 1.0
         done = min(1.0, max(0.0, (clips - self.warmup) / max(1, self.clips - self.warmup)))
         return warm * {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.decay]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """One training step, as it goes to ``metrics.jsonl``."""
-
-    step: int  # steps done, this one included
-    clips: int  # clips seen, likewise
-    loss: float
-    parts: dict[str, float]
-    learning_rate: float
-    gradient_norm: float  # before clipping
-    clips_per_second: float  # mean of this session
-    seconds_left: float
-    held_out: dict[str, float] = field(default_factory=dict)  # measured with the averaged weights
-    previews: tuple[Path, ...] = ()
 
 
 class Trainer:
@@ -225,7 +209,7 @@ class Trainer:
             held_out=held_out,
             previews=previews,
         )
-        self._metrics.append(_as_line(progress, self.folder))
+        self._metrics.append(progress.line(self.folder))
         return progress
 
     def _gradients(self, batches: list[Batch]) -> tuple[float, dict[str, float], float]:
@@ -346,10 +330,3 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _as_line(progress: Progress, folder: Path) -> dict[str, Any]:
-    """The step as it is logged: what it was, not what is left to do."""
-    values = asdict(progress)
-    del values["seconds_left"]
-    return values | {"previews": [str(path.relative_to(folder)) for path in progress.previews]}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from brief import brief, run, state
 
 from noisereel import checkpoint
 from noisereel.nets.temporal import SeriesConv
@@ -32,27 +33,6 @@ def words(few_words: None) -> None:
 
 def tiny(**arguments) -> Plan:
     return make_a_video(**(dict(size="tiny", steps=2) | arguments))
-
-
-def brief(plan: Plan, steps: int, **changes) -> list:
-    """The phases, a few steps of each. A warm-up takes a hundred steps."""
-    quiet = dict(held_out=None, validate_every=10**6, preview_every=10**6, prompts=()) | changes
-    return [replace(phase, clips=steps * phase.warmup // 100, **quiet) for phase in plan.phases()]
-
-
-def run(phases: list, folder: Path, most: int = 10**6) -> None:
-    """Train the phases one after the other, or stop after so many steps."""
-    for phase in phases:
-        trainer = Trainer(phase, folder / phase.name)
-        for _ in trainer.run():
-            most -= 1
-            if not most:
-                return
-        trainer.adopt_average()
-
-
-def state(system: System) -> dict[str, torch.Tensor]:
-    return {f"{name}.{key}": t.clone() for name, part in system.parts().items() for key, t in part.named_parameters()}
 
 
 def loud(stage: Stage, image_only: bool = False) -> UNet:

@@ -68,6 +68,7 @@ def serve(patience: float) -> None:
         if not stdin.peek(1):  # whoever asks has gone
             return
         try:
+            # A pipe between us and a child of ours, with our own rights: no file and nobody else is unpickled.
             function, task = pickle.load(stdin)
             alive()
             result = function(task)

@@ -7,7 +7,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Protocol, runtime_checkable
 
@@ -42,10 +41,6 @@ class LocalLink:
         )
         self._process.start()
         there.close()
-
-    @property
-    def connection(self) -> Connection:
-        return self._here
 
     @property
     def pid(self) -> int | None:

@@ -6,17 +6,6 @@ from typing import Any
 
 from noisereel.serve.store import Job
 
-OURS = (
-    "seed",
-    "num_inference_steps",
-    "guidance_scale",
-    "negative_prompt",
-    "num_frames",
-    "fps",
-    "scale",
-    "kind",
-)
-
 
 def described(job: Job, share: float, expires: float | None) -> dict[str, Any]:
     """The object; a cancelled job has failed with the code ``cancelled``, for the API knows four states."""

@@ -5,8 +5,31 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One training step, as it goes to ``metrics.jsonl``."""
+
+    step: int  # steps done, this one included
+    clips: int  # clips seen, likewise
+    loss: float
+    parts: dict[str, float]
+    learning_rate: float
+    gradient_norm: float  # before clipping
+    clips_per_second: float  # mean of this session
+    seconds_left: float
+    held_out: dict[str, float] = field(default_factory=dict)  # measured with the averaged weights
+    previews: tuple[Path, ...] = ()
+
+    def line(self, folder: Path) -> dict[str, Any]:
+        """The step as it is logged in its run's folder: what it was, not what is left to do."""
+        values = asdict(self)
+        del values["seconds_left"]
+        return values | {"previews": [str(path.relative_to(folder)) for path in self.previews]}
 
 
 class Metrics:
