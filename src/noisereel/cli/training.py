@@ -65,9 +65,8 @@ def train(options: Namespace) -> dict[str, Any]:
         trainer.adopt_average()
         if not trainer.finished:
             break
-    if (
-        options.phase and not options.start
-    ):  # the others may be trained at this moment, by other processes: who asks for no phase joins them
+    # The others may be trained at this moment, by other processes: who asks for no phase joins them.
+    if options.phase and not options.start:
         return {"out": str(options.out), "phase": options.phase, "finished": trainer.finished, **learned(trainer)}
     about = {**learned(trainer), "precision": precision, "device": str(device), "torch": torch.__version__}
     model = options.out / "model"

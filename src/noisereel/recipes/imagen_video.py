@@ -103,7 +103,8 @@ def net(row: dict[str, Any], channels: int, text: TextEncoder, network: dict[str
         multipliers=row["multipliers"],
         depth=row["depth"],
         attention=[bool(row["spatial"] and level >= max(1, levels - (3 if attends else 2))) for level in range(levels)],
-        temporal_attention="rotary" if attends else "none",
+        # As in VDM: rotary positions alone would not tell the frames of mere noise apart.
+        temporal_attention="relative" if attends else "none",
         temporal_conv="none" if attends else "residual",
         text_dim=text.dim if row["spatial"] else 0,
         pooled_dim=text.pooled_dim,
