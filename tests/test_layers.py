@@ -22,7 +22,7 @@ ROWS = (
     {"serve"},
     {"cli"},
 )
-ALSO = {"worlds": {"data"}}  # sideways, by exception
+ALSO = {"worlds": {"data"}, "distributed": {"checkpoint"}}  # sideways, by exception
 NEVER = {
     "conditioning": ROWS[1] - {"diffusion"},
     "trainer": {"stage", "prior"},  # it trains autoencoders, priors and stages alike

@@ -109,8 +109,14 @@ def load_state(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: a file is missing or truncated.
     """
     folder = Path(folder)
+    values = read_state_values(folder)
+    return read_tensors(folder / "state.safetensors"), values
+
+
+def read_state_values(folder: Path) -> dict[str, Any]:
+    """The JSON values alone."""
     _settle(folder)
-    return read_tensors(folder / "state.safetensors"), read_json(folder / "state.json")
+    return read_json(folder / "state.json")
 
 
 @contextmanager
@@ -121,7 +127,7 @@ def whole(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     _settle(folder)
-    new, old = _beside(folder)
+    new, old = beside(folder)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
@@ -275,7 +281,7 @@ def keep_others(folder: Path, new: Path, parts: Collection[str]) -> None:
             shutil.copy2(entry, new / entry.name)
 
 
-def _beside(folder: Path) -> tuple[Path, Path]:
+def beside(folder: Path) -> tuple[Path, Path]:
     """Where a folder is made, and where its predecessor waits while it is swapped."""
     folder = Path(os.path.abspath(folder))
     return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
@@ -283,7 +289,7 @@ def _beside(folder: Path) -> tuple[Path, Path]:
 
 def _settle(folder: Path) -> None:
     """Finish a swap that a crash cut in two: without a folder its predecessor returns, with one it goes."""
-    _, old = _beside(folder)
+    _, old = beside(folder)
     if old.exists() and not folder.exists():
         old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)

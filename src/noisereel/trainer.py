@@ -8,70 +8,28 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from noisereel import checkpoint
 from noisereel.data import writer
 from noisereel.data.mix import Mix, prefetch
+from noisereel.distributed import Alone, Processes
 from noisereel.training import ema
 from noisereel.training.blame import first_bad_module
 from noisereel.training.learner import Learner
 from noisereel.training.metrics import Metrics, Progress
-from noisereel.training.surroundings import compile_blocks, stopping_on_signals
-from noisereel.types import Batch, Trainable, generators
+from noisereel.training.phase import Phase as Phase
+from noisereel.training.surroundings import compile_blocks, recompute_blocks, stopping_on_signals
+from noisereel.types import Batch, Share, generators
 
 KEPT = 2  # checkpoints
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """What is trained, on which data, how far and how fast. Lengths are counted in clips seen, never in steps."""
-
-    name: str
-    target: Trainable
-    data: Callable[[int], Batch]  # the batch of each draw: a pure function of its number
-    clips: int
-    held_out: Batch | Callable[[], Batch] | None = None
-    prompts: tuple[str, ...] = ()  # what previews show
-    moving: Sequence[nn.Parameter] | None = None  # what the optimiser moves; what the target says, when None
-    begin: Callable[[], None] | None = None  # once, before the first step: such as taking over what a phase before has learned
-    learning_rate: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    warmup: int = 0
-    decay: Literal["constant", "linear", "cosine"] = "constant"
-    clip_norm: float = 1.0
-    ema: int = 100_000  # half-life of the averaged weights; 0 keeps no average
-    accumulate: int = 1  # draws to an optimiser step
-    validate_every: int = 10_000
-    preview_every: int = 50_000
-
-    def __post_init__(self) -> None:
-        for name in ("clips", "learning_rate", "clip_norm", "accumulate", "validate_every", "preview_every"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} of phase {self.name!r} is {getattr(self, name)}: give a positive number")
-        if self.moving is not None and not self.moving:
-            raise ValueError(f"phase {self.name!r} moves no parameters: name some, or leave it to its target")
-        if self.decay not in ("constant", "linear", "cosine"):
-            raise ValueError(f"decay of phase {self.name!r} is {self.decay!r}: constant, linear or cosine would do")
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimiser moves."""
-        return self.target.parameter_groups() if self.moving is None else [{"params": list(self.moving)}]
-
-    def rate(self, clips: int) -> float:
-        """The share of the learning rate that the step ending at ``clips`` uses: a linear warm-up, then the decay to 0."""
-        warm = min(1.0, clips / self.warmup) if self.warmup else 1.0
-        done = min(1.0, max(0.0, (clips - self.warmup) / max(1, self.clips - self.warmup)))
-        return warm * {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.decay]
 
 
 class Trainer:
@@ -79,7 +37,8 @@ class Trainer:
 
     The randomness of step k is a pure function of the seed and k, so that on a CPU a run that was killed at any moment and
     continued is bit for bit the run that was not. Make a phase's trainer when the phase before it has finished: it copies
-    the weights. ``workers`` processes make batches ahead; 0 makes them in the loop.
+    the weights. ``workers`` processes make batches ahead; 0 makes them in the loop. ``recompute`` keeps no activations of the
+    blocks for the backward pass. ``ranks`` are the processes that train together, see ``distributed``.
 
     Raises:
         ValueError: the folder's checkpoint belongs to another phase, seed or network.
@@ -94,7 +53,9 @@ class Trainer:
         precision: Literal["fp32", "bf16"] = "fp32",
         device: torch.device | str = "cpu",
         compile: bool = False,
+        recompute: bool = False,
         workers: int = 0,
+        ranks: Processes | None = None,
         checkpoint_seconds: float = 600.0,
     ) -> None:
         if precision not in ("fp32", "bf16"):
@@ -103,22 +64,27 @@ class Trainer:
         self.device, self.workers, self.checkpoint_seconds = torch.device(device), workers, checkpoint_seconds
         self.step = self.clips = 0
         newest = latest(self.folder)
+        # What has seen its clips is only opened: for that no process needs another.
+        self.ranks: Processes = Alone() if ranks is None or (newest and clips_of(newest) >= phase.clips) else ranks
         if phase.begin is not None and not newest:
             phase.begin()
         self.parts = {name: part.to(self.device) for name, part in phase.target.parts().items()}
         self.learner = Learner(
             self.parts,
-            phase.parameter_groups(),
+            self.ranks.spread(self.parts, phase.parameter_groups()),
+            whole=self.ranks.whole,
             learning_rate=phase.learning_rate,
             betas=phase.betas,
             weight_decay=phase.weight_decay,
         )
-        self._metrics = Metrics(self.folder / "metrics.jsonl")
+        self._metrics = Metrics(self.folder / "metrics.jsonl", silent=self.ranks.rank > 0)
         self._metrics_size = 0
         self._history = [self._settings()]
         self._stopping = False
         if newest:
             self._restore(newest)
+        if recompute:
+            recompute_blocks(self.parts.values())
         if compile:
             compile_blocks(self.parts.values(), self.device)
 
@@ -146,35 +112,38 @@ class Trainer:
         first, saved_step = self.clips, self.step
         draws = self._draws()
         with stopping_on_signals(self.stop):
-            while not (self.finished or self._stopping or time.monotonic() - begun > 60 * minutes):
-                progress = self._advance([next(draws) for _ in range(self.phase.accumulate)], begun, first)
-                if time.monotonic() - saved > self.checkpoint_seconds:
+            while not self.finished:
+                now = time.monotonic()
+                stop, due = self.ranks.any(self._stopping or now - begun > 60 * minutes, now - saved > self.checkpoint_seconds)
+                if due and self.step > saved_step:
                     self.save()
                     saved, saved_step = time.monotonic(), self.step
+                if stop:
+                    break
                 try:
-                    yield progress
+                    yield self._advance([next(draws) for _ in range(self.phase.accumulate)], begun, first)
                 except GeneratorExit:
                     self._stopping = True
             if self.step > saved_step:
                 self.save()
+            self.ranks.finish()
 
     def save(self) -> Path:
         """Write a checkpoint of all that continuing needs, and drop the oldest ones."""
         self._metrics_size = self._metrics.size()
-        states = {name: checkpoint.split_state(part) for name, part in self.parts.items()}
-        weights = {f"weights/{part}/{key}": value for part, (state, _) in states.items() for key, value in state.items()}
+        self.ranks.finish()
+        path = self.folder / "checkpoints" / f"{self.step:09d}"
+        half_made = path.parent.glob(".*")  # by a run that was killed
+        for old in (*_checkpoints(self.folder)[: 1 - KEPT], *half_made) if self.ranks.rank == 0 else ():
+            shutil.rmtree(old)
         values = {
             "step": self.step,
             "clips": self.clips,
             "metrics_size": self._metrics_size,
             "history": self._history,
-            "extra": {part: extra for part, (_, extra) in states.items() if extra},
+            "extra": {name: extra for name, part in self.parts.items() if (extra := checkpoint.split_state(part)[1])},
         }
-        path = self.folder / "checkpoints" / f"{self.step:09d}"
-        checkpoint.save_state(path, weights | self.learner.state(), values)
-        half_made = path.parent.glob(".*")  # by a run that was killed
-        for old in (*_checkpoints(self.folder)[:-KEPT], *half_made):
-            shutil.rmtree(old)
+        self.ranks.save(path, self._weights() | self.learner.state(), values)
         return path
 
     def export(self, folder: str | Path, index: Mapping[str, Any], *, dtype: torch.dtype | None = None) -> None:
@@ -189,7 +158,7 @@ class Trainer:
     def _advance(self, batches: list[Batch], begun: float, first: int) -> Progress:
         """One optimiser step, and what is due after it. The session began at time ``begun`` with ``first`` clips."""
         phase, before = self.phase, self.clips
-        size = sum(len(batch.video) for batch in batches)
+        size = self._shares * sum(len(batch.video) for batch in batches)
         loss, parts, norm = self._gradients(batches)
         self.step, self.clips = self.step + 1, before + size
         rate = phase.rate(self.clips)
@@ -214,7 +183,7 @@ class Trainer:
 
     def _gradients(self, batches: list[Batch]) -> tuple[float, dict[str, float], float]:
         """The mean loss, its named parts and the norm of its gradient, which is clipped in place."""
-        total, parts = self._backward(batches)
+        total, parts = self._averaged(*self._backward(batches))
         norm = self.learner.clip(self.phase.clip_norm)
         loss, length = torch.stack([total, norm]).tolist()  # one wait for the device
         if not (math.isfinite(loss) and math.isfinite(length)):
@@ -233,23 +202,44 @@ class Trainer:
         total, parts = torch.zeros((), device=self.device), Counter[str]()
         first = self.clips
         for batch in batches:
-            rng = generators(self.seed, range(first, first + len(batch.video)))
+            rng = self._rng(first, len(batch.video))
             # Dropout draws from the global generator; ~seed keeps it apart from the samples' own randomness.
-            torch.manual_seed(generators(~self.seed, [first])[0].initial_seed())
+            torch.manual_seed(generators(~self.seed, [first + rng.start])[0].initial_seed())
             with self._autocast():
                 loss = self.phase.target.loss(batch.to(self.device), rng)
             (loss.total / len(batches)).backward()
             total += loss.total.detach() / len(batches)
             parts.update({name: value / len(batches) for name, value in loss.parts.items()})
-            first += len(batch.video)
+            first += rng.total
         return total, dict(parts)
+
+    def _averaged(self, total: Tensor, parts: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
+        """The loss and its named parts over all processes, and with them the gradients that still are each one's own."""
+        self.ranks.level()
+        if self.ranks.world == 1:
+            return total, parts
+        named = sorted(parts)
+        loss, *values = self.ranks.mean(torch.stack([total, *(total.new_tensor(parts[name]) for name in named)])).unbind()
+        return loss, {name: value.item() for name, value in zip(named, values, strict=True)}
+
+    @property
+    def _shares(self) -> int:
+        """How many processes a batch is shared out among."""
+        return self.ranks.world if self.phase.apart else 1
+
+    def _rng(self, first: int, size: int) -> Share:
+        """The randomness of this process's ``size`` samples of a batch whose first is sample ``first`` of the run."""
+        start = self.ranks.rank * size if self._shares > 1 else 0
+        own = generators(self.seed, range(first + start, first + start + size))
+        return Share(own, head=generators(self.seed, [first])[0], start=start, total=self._shares * size)
 
     def _draws(self) -> Iterator[Batch]:
         start = self.step * self.phase.accumulate
+        data = self.ranks.shared(self.phase.data) if self.phase.apart else self.phase.data
         if self.workers:
-            mix = cast(Mix, self.phase.data)  # any function of the draw that a process can be sent will do
+            mix = cast(Mix, data)  # any function of the draw that a process can be sent will do
             return prefetch(mix, start=start, stop=sys.maxsize, workers=self.workers)
-        return map(self.phase.data, count(start))
+        return map(data, count(start))
 
     def _due(self, every: int, before: int) -> bool:
         """Whether the last step passed a multiple of ``every`` clips, or the end."""
@@ -275,6 +265,8 @@ class Trainer:
             return ()
         with self.learner.averaged(), self._autocast():
             videos = self.phase.target.preview(prompts, self._rng_apart(len(prompts)))
+        if self.ranks.rank > 0:  # it was needed to sample, not to write
+            return ()
         tiled = writer.grid(videos.float().cpu())
         fps = min(50.0, max(1.0, float(batch.fps.max())))  # what a gif can say
         (self.folder / "previews").mkdir(exist_ok=True)
@@ -290,13 +282,16 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """What the run was asked to do from this step on, as JSON gives it back."""
-        hidden = ("target", "data", "held_out", "moving", "begin")
-        phase = {f.name: getattr(self.phase, f.name) for f in fields(self.phase) if f.name not in hidden}
-        return json.loads(json.dumps({"step": self.step, "seed": self.seed, "precision": self.precision, **phase}))
+        asked = {"step": self.step, "seed": self.seed, "precision": self.precision, **self.phase.settings()}
+        return json.loads(json.dumps(asked))
+
+    def _weights(self) -> dict[str, Tensor]:
+        states = {name: checkpoint.split_state(part)[0] for name, part in self.parts.items()}
+        return {f"weights/{part}/{key}": value for part, state in states.items() for key, value in state.items()}
 
     def _restore(self, path: Path) -> None:
         try:
-            tensors, values = checkpoint.load_state(path)
+            tensors, values = self.ranks.load(path, self._weights() | self.learner.like())
         except ValueError as error:
             raise ValueError(f"{error}; or remove {path} to continue from the checkpoint before it") from error
         self.step, self.clips, self._metrics_size = values["step"], values["clips"], values["metrics_size"]
@@ -322,6 +317,11 @@ class Trainer:
 def latest(folder: str | Path) -> Path | None:
     """The newest checkpoint of a run's folder."""
     return next(reversed(_checkpoints(Path(folder))), None)
+
+
+def clips_of(path: Path) -> int:
+    """How many clips a run had seen when a checkpoint was made."""
+    return checkpoint.read_state_values(path)["clips"]
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -240,6 +240,14 @@ def generators(seed: int, indices: Sequence[int]) -> list[Generator]:
     return [Generator().manual_seed(value) for value in mixed]
 
 
+class Share(list[Generator]):
+    """The generators of one process's samples, numbers ``start`` onwards of a batch of ``total``, the first with ``head``."""
+
+    def __init__(self, own: Sequence[Generator], *, head: Generator, start: int, total: int) -> None:
+        super().__init__(own)
+        self.head, self.start, self.total = head, start, total
+
+
 def randn(rng: Rng, *shape: int) -> Tensor:
     """Standard normal noise of shape ``(len(rng), *shape)``, each row from its own generator, on the CPU in fp32."""
     return torch.stack([torch.randn(shape, generator=generator) for generator in rng])

@@ -75,7 +75,8 @@ def dispatch(given: list[str]) -> int:
     if options is None:  # help was asked for, and given
         return 0
     result = module.run(options)
-    print(json.dumps(result) if options.json else module.told(result), flush=True)
+    if result is not None:  # of several processes one speaks
+        print(json.dumps(result) if options.json else module.told(result), flush=True)
     return 0
 
 
@@ -109,3 +110,7 @@ def failed(problem: str, code: int) -> int:
     """Say what went wrong, in one line on stderr."""
     print(f"noisereel: {' '.join(problem.split())}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":  # torchrun -m noisereel.cli.app
+    sys.exit(main())

@@ -63,9 +63,12 @@ def parser_of(name: str, function: Callable[..., Any]) -> Any:
     )
     add("--phase", metavar="NAME", help="train this phase alone, after those it builds on; without, the rest and the model")
     add("--minutes", type=float, help="stop after so long; the same command goes on")
-    add("--resume", action="store_true", help="refuse to begin: there must be a run to continue")
+    add("--resume", nargs="?", const="latest", choices=("latest",), help="refuse to begin: there must be a run to continue")
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is bf16 where the machine computes in it")
     add("--compile", action="store_true", help="compile the network's blocks; needs a C++ compiler on a CPU")
+    add("--recompute", action="store_true", help="keep no activations of the blocks: less memory, a third more work")
+    add("--shard", type=int, default=0, metavar="N", help="processes of torchrun that share one copy of the weights; 0: all")
+    add("--checkpoint", type=float, default=10.0, metavar="MINUTES", help="between checkpoints")
     add("--device", metavar="NAME", help="cpu, cuda, ...; the best there is if not given")
     add("--workers", type=int, default=0, metavar="N", help="processes that make training clips ahead; 0 makes them in between")
     add("--overfit", type=int, metavar="N", help="train on N clips only, to see that everything can be learned")
@@ -92,14 +95,14 @@ def checked(options: Namespace) -> Namespace:
     """
     if options.out is None and not options.dry_run:
         raise ValueError(f"say where the run should live: --out runs/{options.recipe}")
-    for name, least in (("minutes", 0), ("workers", 0), ("overfit", 1)):
+    for name, least in (("minutes", 0), ("checkpoint", 0), ("workers", 0), ("shard", 0), ("overfit", 1)):
         value = getattr(options, name)
         if value is not None and not value >= least:
             raise ValueError(f"--{name} takes {least} or more, not {value}")
     return options
 
 
-def run(options: Namespace) -> dict[str, Any]:
+def run(options: Namespace) -> dict[str, Any] | None:
     """Train, or say what would be trained."""
     if options.dry_run:
         from noisereel.cli.dry_run import estimate

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from argparse import Namespace
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Any, Literal
 
 import torch
 
-from noisereel import checkpoint
+from noisereel import checkpoint, distributed
 from noisereel.cli.card import model_card
 from noisereel.cli.progress import progress
 from noisereel.data.mix import InTurn, Mix, limited
+from noisereel.distributed import Alone, Processes
 from noisereel.making.device import computes_in_bf16, pick
 from noisereel.pipeline import TextToVideo, locate
-from noisereel.recipes.plan import rebuild
+from noisereel.recipes.plan import Plan, rebuild
 from noisereel.trainer import Phase, Trainer
 
 CALL = "run.json"  # what the run was asked to do: its recipe call
@@ -28,29 +30,59 @@ HALF = ".part"  # of what is being written, by this process or another that trai
 MAY_CHANGE = ("clips",)  # arguments that say how far a run goes, not what it is
 
 
-def train(options: Namespace) -> dict[str, Any]:
-    """Run or continue the phases, and export what they made.
+def train(options: Namespace) -> dict[str, Any] | None:
+    """Run or continue the phases, and export what they made; None where another process says so.
 
     Raises:
         ValueError: the folder holds another run, or the recipe cannot be called so.
+        ConnectionError: another of the processes that train together is gone.
         KeyboardInterrupt: stopped by Ctrl-C, after everything was saved.
     """
     call = {"recipe": options.recipe, "arguments": options.arguments}
-    device = pick(options.device)
     asked = {**call, "overfit": options.overfit, "start": options.start}
-    check_folder(options.out, asked, resume=options.resume)
-    plan = rebuild(call)
-    precision: Literal["fp32", "bf16"] = options.precision
-    if options.precision == "auto":
-        precision = "bf16" if computes_in_bf16(device) else "fp32"
+    check_folder(options.out, asked, resume=options.resume is not None)
+    device = distributed.own(pick(options.device))
+    deadline = time.monotonic() + 60 * (math.inf if options.minutes is None else options.minutes)
+    with distributed.joined(device, within=options.shard) as ranks:
+        made = planned(options)
+        if ranks.rank == 0:
+            write_call(options.out, asked)  # not sooner: a call that was refused leaves nothing behind
+        plan, trainer = trained(options, made, device, ranks, deadline)
+    if ranks.rank > 0:
+        return None
+    if ranks.world > 1:  # what was in shards is opened as a whole, from its checkpoint
+        plan, trainer = trained(options, planned(options), device, Alone(), deadline=0.0)
+    # The others may be trained at this moment, by other processes: who asks for no phase joins them.
+    if options.phase and not options.start:
+        return {"out": str(options.out), "phase": options.phase, "finished": trainer.finished, **learned(trainer)}
+    about = {**learned(trainer), "precision": trainer.precision, "device": str(device), "torch": torch.__version__}
+    model = options.out / "model"
+    TextToVideo(system=plan.system, call=call, card=model_card(call, about), about=about).save_pretrained(model)
+    if not trainer.finished and time.monotonic() < deadline:
+        raise KeyboardInterrupt(f"stopped after {trainer.clips} clips; the same command goes on from there")
+    return {"out": str(options.out), "model": str(model), "finished": trainer.finished, **about}
+
+
+def planned(options: Namespace) -> tuple[Plan, list[Phase]]:
+    """The recipe's plan, and those of its phases that are asked for."""
+    plan = rebuild({"recipe": options.recipe, "arguments": options.arguments})
     phases = [overfitted(phase, options.overfit) if options.overfit else phase for phase in plan.phases()]
     if options.phase:
         phases = built_on(phases, options.phase)
     if options.start:
         phases = phases[-1:]
         checkpoint.load(locate(options.start), plan.system.parts())  # now, for making the phases learned words
-    write_call(options.out, asked)  # not sooner: a call that was refused leaves nothing behind
-    deadline = time.monotonic() + 60 * (math.inf if options.minutes is None else options.minutes)
+    return plan, phases
+
+
+def trained(
+    options: Namespace, made: tuple[Plan, list[Phase]], device: torch.device, ranks: Processes, deadline: float
+) -> tuple[Plan, Trainer]:
+    """The plan with what its phases learned until all are finished or time is up, and the trainer of the last begun."""
+    plan, phases = made
+    precision: Literal["fp32", "bf16"] = options.precision
+    if options.precision == "auto":
+        precision = "bf16" if computes_in_bf16(device) else "fp32"
     for number, phase in enumerate(phases):
         trainer = Trainer(
             phase,
@@ -59,21 +91,21 @@ def train(options: Namespace) -> dict[str, Any]:
             precision=precision,
             device=device,
             compile=options.compile,
+            recompute=options.recompute,
             workers=options.workers,
+            checkpoint_seconds=60 * options.checkpoint,
+            ranks=ranks,
         )
-        follow(trainer, deadline, f"{phase.name} ({number + 1} of {len(phases)})")
+        opened = trainer.finished
+        if time.monotonic() < deadline:
+            follow(trainer, deadline, f"{phase.name} ({number + 1} of {len(phases)})", quiet=ranks.rank > 0)
         trainer.adopt_average()
         if not trainer.finished:
             break
-    # The others may be trained at this moment, by other processes: who asks for no phase joins them.
-    if options.phase and not options.start:
-        return {"out": str(options.out), "phase": options.phase, "finished": trainer.finished, **learned(trainer)}
-    about = {**learned(trainer), "precision": precision, "device": str(device), "torch": torch.__version__}
-    model = options.out / "model"
-    TextToVideo(system=plan.system, call=call, card=model_card(call, about), about=about).save_pretrained(model)
-    if not trainer.finished and time.monotonic() < deadline:
-        raise KeyboardInterrupt(f"stopped after {trainer.clips} clips; the same command goes on from there")
-    return {"out": str(options.out), "model": str(model), "finished": trainer.finished, **about}
+        if ranks.world > 1 and not opened and phase is not phases[-1]:
+            # Its parts stay in shards: what builds on them is planned anew, and finds it in the checkpoint.
+            return trained(options, planned(options), device, ranks, deadline)
+    return plan, trainer
 
 
 def built_on(phases: list[Phase], name: str) -> list[Phase]:
@@ -136,8 +168,11 @@ def refuse_another(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]
             raise ValueError(f"{folder} holds a run with {difference}: ask for that, or choose another --out")
 
 
-def follow(trainer: Trainer, deadline: float, what: str) -> None:
+def follow(trainer: Trainer, deadline: float, what: str, *, quiet: bool = False) -> None:
     """Train to the end, the deadline or Ctrl-C, with progress."""
+    if quiet:  # of several processes one speaks
+        deque(trainer.run(max(0.0, deadline - time.monotonic()) / 60), maxlen=0)
+        return
     with progress(what, seconds=60.0) as report:
         for step in trainer.run(max(0.0, deadline - time.monotonic()) / 60):
             report(step.clips / trainer.phase.clips, f"loss {step.loss:.4f}, {step.clips_per_second:.1f} clips/s")

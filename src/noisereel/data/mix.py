@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 
@@ -73,6 +73,10 @@ class Mix:
             encoded=clips[0].encoded,
         )
 
+    def shared(self, rank: int, world: int) -> Mix:
+        """The same batches, of which one process of several yields its slice."""
+        return replace(self, rank=rank, world=world)
+
     def _appended(self, number: int) -> list[Clip]:
         if self.images_per_clip == 0:
             return []
@@ -103,6 +107,10 @@ class InTurn:
         kind = bisect_right(ends, place_)
         before = ends[kind] - self.times[kind]
         return self.mixes[kind](round_ * self.times[kind] + place_ - before)
+
+    def shared(self, rank: int, world: int) -> InTurn:
+        """The same batches, of which one process of several yields its slice."""
+        return replace(self, mixes=[mix.shared(rank, world) for mix in self.mixes])
 
 
 def place(source: Source, number: int, seed: int) -> int:

@@ -9,11 +9,11 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from noisereel.diffusion.schedules import Schedule
 from noisereel.diffusion.targets import Predicts, clean_weight
-from noisereel.types import Level, Rng, Time, Times, rand, randn
+from noisereel.types import Level, Rng, Share, Time, Times, rand, randn
 
 DrawTime = Callable[[Rng], Time]  # one time for each generator
 Weight = Callable[[Level, Predicts], Times]  # what multiplies the squared error of the network's own target
@@ -28,11 +28,13 @@ def uniform(rng: Rng) -> Time:
 def stratified(rng: Rng) -> Time:
     """Uniform, with exactly one of the batch's b times in each b-th of [0, 1) (Kingma et al. 2021, appendix I.1).
 
-    One draw, the first sample's, moves all: every place in the batch sees all times, and the spread lowers the variance
-    of the loss. CogVideoX's explicit uniform sampling is the same with one interval for each process.
+    One draw moves all: every place in the batch sees all times, and the spread lowers the variance of the loss. It depends on
+    the seed of the batch's first sample alone, so that processes that share a batch agree on it. CogVideoX's explicit uniform
+    sampling is the same with one interval for each process.
     """
-    offset = rand(rng[:1])
-    return (offset + torch.arange(len(rng)) / len(rng)) % 1
+    whole = rng if isinstance(rng, Share) else Share(rng, head=rng[0], start=0, total=len(rng))
+    offset = rand([Generator().manual_seed(~whole.head.initial_seed() % 2**63)])
+    return (offset + torch.arange(whole.start, whole.start + len(rng)) / whole.total) % 1
 
 
 def often_all_noise(rng: Rng) -> Time:

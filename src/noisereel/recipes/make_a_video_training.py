@@ -65,7 +65,7 @@ def word_rows(base: Stage, opened: Open, preset: dict[str, Any], seed: int) -> d
         return rows
     if not text.encoder.text.vocabulary.words:  # learning them again would renumber the tokens
         text.encoder.text.learn_words(pools.captions(1500, videos=False))
-    return {"contrastive": (batch, dict(target=text.encoder, weight_decay=0.1, **row)), **rows}
+    return {"contrastive": (batch, dict(target=text.encoder, weight_decay=0.1, apart=False, **row)), **rows}
 
 
 def base_rows(base: Stage, opened: Open, preset: dict[str, Any], images: int, seed: int) -> dict[str, Row]:

@@ -20,7 +20,7 @@ class Ema:
 
     def update(self, decay: float) -> None:
         """``average = decay * average + (1 - decay) * weights``."""
-        torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1 - decay)
+        torch._foreach_lerp_(_here(self.average), _here(self.parameters), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -46,6 +46,11 @@ def decay(half_life: int, seen: int, batch: int) -> float:
     return 0.5 ** (batch / life) if life > 0 else 0.0
 
 
-@torch.no_grad()
 def _copy(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
-    torch._foreach_copy_(list(parameters), list(values))
+    torch._foreach_copy_(_here(parameters), _here(values))
+
+
+def _here(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors without their history; of those in shards, the shards of this process."""
+    plain = [tensor.detach() for tensor in tensors]
+    return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in plain]

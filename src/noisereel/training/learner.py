@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from noisereel.training.ema import Ema
 class Learner:
     """AdamW and an average on those parameters of ``parts`` that are in ``groups``; the others are frozen.
 
-    A group may bring its own ``lr``, ``betas`` or ``weight_decay``.
+    A group may bring its own ``lr``, ``betas`` or ``weight_decay``. ``whole`` makes one number of one that lies in shards.
     """
 
     def __init__(
@@ -26,8 +26,9 @@ class Learner:
         learning_rate: float,
         betas: tuple[float, float],
         weight_decay: float,
+        whole: Callable[[Tensor], Tensor] = lambda value: value,
     ) -> None:
-        self.parts = parts
+        self.parts, self._whole = parts, whole
         self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)
         self._full_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.moving = self._name_moving()
@@ -38,7 +39,7 @@ class Learner:
 
         Group by group, because a discriminator's long gradient would take the autoencoder's away.
         """
-        lengths = [nn.utils.clip_grad_norm_(group["params"], norm) for group in self.optimizer.param_groups]
+        lengths = [self._whole(nn.utils.clip_grad_norm_(group["params"], norm)) for group in self.optimizer.param_groups]
         return lengths[0] if len(lengths) == 1 else torch.stack(lengths).norm()
 
     def move(self, rate: float, decay: float) -> None:
@@ -74,6 +75,11 @@ class Learner:
             tensors[f"ema/{name}"] = average
             tensors |= {f"adam/{slot}/{name}": value for slot, value in self.optimizer.state[parameter].items()}
         return tensors
+
+    def like(self) -> dict[str, Tensor]:
+        """For each name in ``state`` a tensor of the same shape and layout, also before the first step."""
+        kinds = ("ema", "adam/exp_avg", "adam/exp_avg_sq")
+        return {f"{kind}/{name}": parameter.detach() for kind in kinds for name, parameter in self.moving.items()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of ``state``; the layout in memory follows the parameters."""

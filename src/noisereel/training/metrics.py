@@ -33,14 +33,19 @@ class Progress:
 
 
 class Metrics:
-    """A ``metrics.jsonl`` that can be cut back to where a checkpoint was made, so that each step stands there once."""
+    """A ``metrics.jsonl`` that can be cut back to where a checkpoint was made, so that each step stands there once.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Of several processes one writes it; the others are ``silent``.
+    """
+
+    def __init__(self, path: Path, *, silent: bool = False) -> None:
+        self.path = Path(os.devnull) if silent else path
 
     def open_at(self, size: int) -> None:
         """Make the file, and drop the lines beyond ``size`` bytes: of steps that will be done again."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path == Path(os.devnull):
+            return
         with self.path.open("ab") as file:
             file.truncate(size)
 
@@ -50,6 +55,8 @@ class Metrics:
 
     def size(self) -> int:
         """How many bytes there are, all of them on the disk."""
+        if self.path == Path(os.devnull):
+            return 0
         with self.path.open("ab") as file:
             os.fsync(file.fileno())
             return file.tell()
