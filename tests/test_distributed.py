@@ -3,7 +3,11 @@
 import json
 import multiprocessing
 import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -220,3 +224,36 @@ def test_what_cannot_be_shared_is_refused(tmp_path: Path) -> None:
             Ranks(CPU, within=3)
 
     together(2, work)
+
+
+LONG: dict[str, Any] = dict(clips=160, validate_every=160)
+
+
+def test_a_process_that_is_killed_stops_the_others_and_a_restart_goes_on(tmp_path: Path) -> None:
+    train(tmp_path / "one", Alone(), phase("dit", **LONG))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    folder = tmp_path / "many"
+    with subprocess.Popen([*torchrun, __file__, str(folder)], stderr=subprocess.PIPE, text=True) as child:
+        while child.poll() is None and (not (folder / "metrics.jsonl").exists() or len(log(folder)) < 8):
+            time.sleep(0.01)
+        os.kill(int((folder / "pid-1-0").read_text()), signal.SIGKILL)
+        killed = time.monotonic()
+        said = child.communicate(timeout=300)[1]
+    assert child.returncode == 0, said
+    assert "process 0 of 2 stops, for another is gone" in said
+    assert (folder / "stopped-0").stat().st_mtime - time.time() + time.monotonic() < killed + 60
+    assert (folder / "pid-1-1").exists(), "started again"
+    assert [line["step"] for line in log(folder)] == list(range(1, 41)), "each step stands in the log once"
+    assert_same_training(tmp_path / "one", folder)
+
+
+if __name__ == "__main__":
+    here, which = Path(sys.argv[1]), os.environ["RANK"]
+    here.mkdir(exist_ok=True)
+    (here / f"pid-{which}-{os.environ['TORCHELASTIC_RESTART_COUNT']}").write_text(str(os.getpid()))
+    try:
+        with joined(CPU) as several:
+            train(here, several, phase("dit", **LONG), checkpoint_seconds=0.02)
+    except ConnectionError as error:
+        (here / f"stopped-{which}").touch()
+        sys.exit(str(error))

@@ -90,10 +90,11 @@ class Ranks:
         within = within or self.world
         if within < 1 or self.world % within:
             raise ValueError(f"{self.world} processes cannot share weights in groups of {within}: give a divisor")
-        shape, names = (self.world // within, within), ("copies", "shards")
-        axes = slice(within == self.world, None)  # one copy needs no axis
+        axes = {"copies": self.world // within, "shards": within}
+        if within == self.world:
+            del axes["copies"]
         self._mesh, self._host_mesh = (
-            init_device_mesh(kind, shape[axes], mesh_dim_names=names[axes]) for kind in (device.type, "cpu")
+            init_device_mesh(kind, tuple(axes.values()), mesh_dim_names=tuple(axes)) for kind in (device.type, "cpu")
         )
         self._writers = dist.new_group(backend="gloo")  # of its own, for writing goes on beside training
         self._background = device.type != "cpu" if asynchronous is None else asynchronous
@@ -164,6 +165,8 @@ class Ranks:
         """Every block for itself, and what is left in one piece; each is gathered when it is needed and let go after it."""
         from torch.distributed.fsdp import fully_shard
 
+        # Some networks answer with a view, which nothing here writes to: FSDP2 warns of those who might.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
         for module in (*part.blocks, part):  # type: ignore[misc]
             fully_shard(module, mesh=self._mesh, reshard_after_forward=True)
 
@@ -191,7 +194,7 @@ class Ranks:
 
         if not isinstance(tensor, DTensor):
             return tensor.detach().to("cpu", copy=True)
-        local = tensor.detach().to_local().to("cpu", copy=True)
+        local = tensor.to_local().detach().to("cpu", copy=True)
         return DTensor.from_local(
             local, self._host_mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
         )
