@@ -226,7 +226,7 @@ def test_what_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     together(2, work)
 
 
-LONG: dict[str, Any] = dict(clips=160, validate_every=160)
+LONG: dict[str, Any] = dict(clips=120, validate_every=120)
 
 
 def test_a_process_that_is_killed_stops_the_others_and_a_restart_goes_on(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_process_that_is_killed_stops_the_others_and_a_restart_goes_on(tmp_pat
     assert "process 0 of 2 stops, for another is gone" in said
     assert (folder / "stopped-0").stat().st_mtime - time.time() + time.monotonic() < killed + 60
     assert (folder / "pid-1-1").exists(), "started again"
-    assert [line["step"] for line in log(folder)] == list(range(1, 41)), "each step stands in the log once"
+    assert [line["step"] for line in log(folder)] == list(range(1, 31)), "each step stands in the log once"
     assert_same_training(tmp_path / "one", folder)
 
 

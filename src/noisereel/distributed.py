@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -216,8 +218,9 @@ def joined(device: torch.device, *, within: int = 0) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("gloo" if device.type == "cpu" else None)
-    rank, world = dist.get_rank(), dist.get_world_size()
+    store, rank, world = next(dist.rendezvous("env://"))
+    meeting = dist.PrefixStore(meet(store, rank, world), store)
+    dist.init_process_group("gloo" if device.type == "cpu" else None, store=meeting, rank=rank, world_size=world)
     try:
         yield Ranks(device, within=within)
         dist.destroy_process_group()
@@ -228,6 +231,25 @@ def joined(device: torch.device, *, within: int = 0) -> Iterator[Processes]:
         raise ConnectionError(
             f"process {rank} of {world} stops, for another is gone ({what}); the same command goes on from the last checkpoint"
         ) from error
+
+
+def meet(store: dist.Store, rank: int, world: int) -> str:
+    """A name for this meeting of processes that none before had, agreed on by all of them.
+
+    ``torchrun`` keeps its store when it starts killed processes again, with the addresses of those that are gone in it, and how
+    often it did so is not the same number on all machines. So the first answers each of the others by a word of its own.
+    """
+    word = secrets.token_hex(8)
+    if rank > 0:
+        store.set(f"here/{rank}", word)
+        name = store.get(f"name/{word}").decode()
+        store.set(f"{name}/{rank}", "")
+        return name
+    while not store.check([f"{word}/{other}" for other in range(1, world)]):
+        for other in range(1, world):
+            store.set(f"name/{store.get(f'here/{other}').decode()}", word)
+        time.sleep(0.05)
+    return word
 
 
 def own(device: torch.device) -> torch.device:
