@@ -44,8 +44,8 @@ def test_nothing_usable_is_a_mistake_that_names_each_reason(folder: Path, capsys
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "say what to do: noisereel data inspect or convert"),
-        (["inspekt"], "data cannot inspekt, only inspect and convert; did you mean inspect?"),
+        ([], "say what to do: noisereel data inspect, convert or cache"),
+        (["inspekt"], "data cannot inspekt, only inspect, convert and cache; did you mean inspect?"),
         (["inspect", "nowhere"], "there is no folder or file nowhere"),
         (["inspect", "clips", "--size", "large"], "--size is height x width, such as 64x64, not 'large'"),
         (["inspect", "clips", "--frames", "0"], "all must be positive"),

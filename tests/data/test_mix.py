@@ -2,6 +2,8 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from noisereel.data.clips import Clip, unlabelled
 from noisereel.data.mix import InTurn, Mix, blended, limited, place, prefetch
@@ -138,6 +140,64 @@ def test_kinds_take_turns_and_each_goes_on_where_it_stopped() -> None:
     expected = [few(0), few(1), many(0), few(2), few(3), many(1)]
     assert [turns(step).index for step in range(6)] == [batch.index for batch in expected]
     assert [turns(step).video.shape for step in range(6)] == [batch.video.shape for batch in expected]
+
+
+@st.composite
+def turns(draw: st.DrawFn) -> dict:
+    """Kinds of data in turn: sized and endless sources, blends, several sizes, images appended or alone."""
+    seed, batch = draw(st.integers(0, 2**32)), 4 * draw(st.integers(1, 3))
+    sources = [Sized(3, 8.0), Numbered(3, 8.0), blended([Sized(3, 8.0), Numbered(3, 8.0)], [2.0, 1.0])]
+    kinds = [
+        dict(video=draw(st.sampled_from(sources))),
+        dict(video=Numbered(5, 4.0)),
+        dict(images=Sized(1, 1.0)),
+        dict(video=draw(st.sampled_from(sources)), images=Sized(1, 1.0), images_per_clip=2),
+    ]
+    chosen = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=4))
+    times = draw(st.lists(st.integers(1, 3), min_size=len(chosen), max_size=len(chosen)))
+    return dict(mixes=[dict(batch=batch, seed=seed, **kind) for kind in chosen], times=times)
+
+
+def of_rank(mixes: list[dict], times: list[int], rank: int = 0, world: int = 1) -> InTurn:
+    return InTurn(mixes=[Mix(rank=rank, world=world, **mix) for mix in mixes], times=times)
+
+
+@settings(deadline=None, max_examples=30)
+@given(turns(), st.integers(0, 10_000), st.sampled_from([2, 4]))
+def test_any_number_of_ranks_makes_the_same_global_batches(plan: dict, step: int, world: int) -> None:
+    whole = of_rank(**plan)(step)
+    parts = [of_rank(**plan, rank=rank, world=world)(step) for rank in range(world)]
+    assert sum((part.index for part in parts), ()) == whole.index
+    assert [caption for part in parts for caption in part.captions] == whole.captions
+    assert torch.equal(torch.cat([part.video for part in parts]), whole.video)
+    assert torch.equal(torch.cat([part.fps for part in parts]), whole.fps)
+
+
+@settings(deadline=None, max_examples=30)
+@given(turns(), st.integers(0, 1000), st.integers(1, 12), st.integers(0, 12))
+def test_stopped_anywhere_it_goes_on_as_if_it_had_not(plan: dict, start: int, length: int, stop: int) -> None:
+    uninterrupted = [batch.captions for batch in prefetch(of_rank(**plan), start=start, stop=start + length, workers=0)]
+    stop = min(stop, length)
+    before = prefetch(of_rank(**plan), start=start, stop=start + stop, workers=0)
+    after = prefetch(of_rank(**plan), start=start + stop, stop=start + length, workers=0)
+    assert [batch.captions for batch in [*before, *after]] == uninterrupted
+
+
+@settings(deadline=None, max_examples=30)
+@given(turns())
+def test_an_epoch_of_a_sized_source_is_each_clip_once_whatever_takes_turns_with_it(plan: dict) -> None:
+    plan = dict(
+        mixes=[dict(plan["mixes"][0], video=Sized(3, 8.0), images=None, images_per_clip=0), *plan["mixes"]],
+        times=[2] + plan["times"],
+    )
+    batch, rounds = plan["mixes"][0]["batch"], 7
+    seen = [
+        index
+        for step in range(rounds * sum(plan["times"]))
+        if step % sum(plan["times"]) < 2
+        for index in of_rank(**plan)(step).index
+    ]
+    assert sorted(seen) == list(range(2 * rounds * batch)), "seven clips: every multiple of seven is whole epochs"
 
 
 def test_turns_need_a_number_for_each_kind() -> None:

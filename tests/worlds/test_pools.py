@@ -50,6 +50,39 @@ def test_worlds_blend(folder):
     assert 15 <= own <= 45
 
 
+def test_parts_are_drawn_as_often_as_they_weigh(folder, tmp_path_factory):
+    stills = tmp_path_factory.mktemp("stills")
+    for number in range(3):
+        write(torch.full((3, 1, 16, 16), number / 3), stills / f"{number}.png", fps=8)
+        (stills / f"{number}.txt").write_text(f"still number {number}")
+    pools = Pools.open(f"{folder}*3 + shapes-small * 0.5 + {stills}*6.5", shape=SHAPE, fps=8.0)
+
+    def share(source, words, number=150):
+        return sum((source[index].caption or "").startswith(words) for index in range(number)) / number
+
+    # The stills give no videos: of those, three weights of three and a half are the folder's.
+    assert abs(share(pools.video, "clip number") - 3 / 3.5) < 0.12
+    assert abs(share(pools.images, "still number") - 6.5 / 10) < 0.13
+    assert abs(share(pools.images, "clip number") - 3 / 10) < 0.13
+
+
+def test_a_folder_of_images_alone_gives_no_videos(tmp_path):
+    write(torch.zeros(3, 1, 16, 16), tmp_path / "a.png", fps=8)
+    with pytest.raises(ValueError, match="holds images alone, and there are no videos to train on: join some"):
+        Pools.open(str(tmp_path), shape=SHAPE, fps=8.0)
+
+
+def test_a_folder_with_signs_in_its_name_is_a_folder(folder):
+    odd = folder.rename(folder.with_name("C++ * 2"))
+    assert Pools.open(str(odd), shape=SHAPE, fps=8.0).prompts(8) == ("clip number 0", "clip number 10")
+
+
+@pytest.mark.parametrize("data", ["shapes*", "shapes*0", "shapes*-1", "shapes*nan", "shapes + shapes-small*many", "shapes*inf"])
+def test_weights_are_numbers_above_0(data):
+    with pytest.raises(ValueError, match=r"has no weight after its star: write a number above 0, such as shapes\*3"):
+        Pools.open(data, shape=SHAPE, fps=8.0)
+
+
 def test_seconds_follow_the_shape():
     pools = Pools.open("shapes-small", shape=(8, 32, 32), fps=4.0)
     assert pools.video.seconds == 2.0

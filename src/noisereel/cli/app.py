@@ -20,6 +20,7 @@ VERBS = {
     "upscale": "make a clip larger, or give it more frames",
     "decode": "finish a video that was sampled but could not be decoded",
     "train": "train a recipe, from nothing or from where it stopped",
+    "prepare": "choose the scenes of your videos that are worth training on, and encode them",
     "data": "say what a folder of videos holds, or write it in another layout",
     "distill": "teach a trained model to sample in few steps",
     "evaluate": "measure how well a model follows its prompts",

@@ -11,27 +11,33 @@ from noisereel.cli.parsing import Parser, close_match
 
 USAGE = """usage: noisereel data inspect PLACE [--frames N] [--size HxW] [--fps F] [--quick] [--json]
        noisereel data convert PLACE OUT --to LAYOUT [--frames N] [--size HxW] [--fps F] [--json]
+       noisereel data cache [--verify] [--json]
 
 inspect says what is there, what of it would be trained on, and why the rest would not. convert writes the same clips in
-another layout. A PLACE is a folder or a file of clips in any layout that is read, or hf:OWNER/NAME.
+another layout. cache says which latents are kept. A PLACE is a folder or a file of clips in any layout that is read, or
+hf:OWNER/NAME.
 
   noisereel data inspect --help
-  noisereel data convert --help"""
-
-ACTIONS = ("inspect", "convert")
+  noisereel data convert --help
+  noisereel data cache --help"""
 
 
 def parse(arguments: Sequence[str]) -> Namespace | None:
     """The options of the action, or None after printing help. Errors: ValueError."""
     if not arguments or arguments[0] in ("-h", "--help"):
         if not arguments:
-            raise ValueError(f"say what to do: noisereel data {' or '.join(ACTIONS)}")
+            raise ValueError(f"say what to do: noisereel data {_listed('or')}")
         print(USAGE)
         return None
     action, *rest = arguments
     if action not in ACTIONS:
-        raise ValueError(f"data cannot {action}, only {' and '.join(ACTIONS)}{close_match(action, ACTIONS)}")
-    return _inspect_options(rest) if action == "inspect" else _convert_options(rest)
+        raise ValueError(f"data cannot {action}, only {_listed('and')}{close_match(action, ACTIONS)}")
+    return ACTIONS[action](rest)
+
+
+def _listed(joint: str) -> str:
+    *most, last = ACTIONS
+    return f"{', '.join(most)} {joint} {last}"
 
 
 def _inspect_options(arguments: Sequence[str]) -> Namespace | None:
@@ -55,6 +61,16 @@ def _convert_options(arguments: Sequence[str]) -> Namespace | None:
     return _checked(parser.parse(arguments))
 
 
+def _cache_options(arguments: Sequence[str]) -> Namespace | None:
+    parser = Parser("data cache", "Which latents are kept, of which encoders.")
+    parser.add_argument("--verify", action="store_true", help="read all of them, and forget those that are damaged")
+    parser.set_defaults(action="cache")
+    return parser.parse(arguments)
+
+
+ACTIONS = {"inspect": _inspect_options, "convert": _convert_options, "cache": _cache_options}
+
+
 def _add_wanted(parser: Parser) -> None:
     parser.add_argument("--frames", type=int, default=17, metavar="N", help="of the clips that are wanted (17)")
     parser.add_argument("--size", default="64x64", metavar="HxW", help="their height and width (64x64)")
@@ -73,7 +89,9 @@ def _checked(options: Namespace | None) -> Namespace | None:
 
 
 def run(options: Namespace) -> dict[str, Any]:
-    """Inspect or convert."""
+    """Inspect, convert, or look into the cache."""
+    if options.action == "cache":
+        return _cache(options.verify)
     from noisereel.cli.progress import progress
     from noisereel.data.convert import convert
     from noisereel.data.inspect import inspect
@@ -90,6 +108,21 @@ def run(options: Namespace) -> dict[str, Any]:
         return result
     with progress("converting") as report:
         return convert(options.place, options.out, options.to, want, report=report)
+
+
+def _cache(verify: bool) -> dict[str, Any]:
+    from noisereel.data.cache import cache_folder
+    from noisereel.data.latents import encoders
+
+    facts: dict[str, Any] = {"folder": str(cache_folder() / "latents"), "encoders": 0}
+    for about, store in encoders():
+        facts["encoders"] += 1
+        said = f"{len(store)} clips, {store.size() / 1e6:.1f} MB"
+        if verify:
+            bad = sum(not good for good in store.verify())
+            said += f"; {bad} damaged, now forgotten" if bad else "; all whole"
+        facts[f"{about['codec']} {about['weights'][:4]}"] = said
+    return facts
 
 
 def told(result: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ def first_frame(footage: Footage) -> Finding:
     try:
         return Finding(probe=footage.probe())
     except (ValueError, OSError) as error:
-        return Finding(problem=_reason(error, footage))
+        return Finding(problem=reason(error, footage))
 
 
 def every_frame(footage: Footage) -> Finding:
@@ -47,9 +47,9 @@ def every_frame(footage: Footage) -> Finding:
         for frame in footage.timed():
             end = max(end, frame.end)
             alive()
-        return replace(found, problem=cut_short(found.probe, end), **_bytes_of(footage))
+        return replace(found, problem=cut_short(found.probe, end), **bytes_of(footage))
     except (ValueError, OSError) as error:
-        return replace(found, problem=_reason(error, footage))
+        return replace(found, problem=reason(error, footage))
 
 
 def survey(place: str, items: Sequence[Item], *, whole: bool = False, processes: int = 0) -> Iterator[tuple[Item, Finding]]:
@@ -103,7 +103,7 @@ def _stamp(item: Item) -> str:
         return f"{footage} {item.name}"
 
 
-def _bytes_of(footage: Footage) -> dict[str, Any]:
+def bytes_of(footage: Footage) -> dict[str, Any]:
     digest, size = hashlib.blake2b(digest_size=16), 0
     for part in _parts(footage):
         digest.update(part)
@@ -120,6 +120,6 @@ def _parts(footage: Footage) -> Iterator[bytes]:
             yield part
 
 
-def _reason(error: Exception, footage: Footage) -> str:
+def reason(error: Exception, footage: Footage) -> str:
     """The error without the name, which the reader of a report has before them."""
     return str(error).replace(f"cannot read {footage}: ", "").replace("; is it a whole video or image?", "")

@@ -38,6 +38,38 @@ class Told(Protocol):
     def caption(self, index: int) -> str | None: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a clip is made of: two clips of the same origin have the same pixels."""
+
+    footage: str
+    caption: str | None
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A source that may know what a clip is made of without making it."""
+
+    def origin(self, index: int) -> Origin | None: ...
+
+
+@runtime_checkable
+class Numbered(Protocol):
+    """A source that may know how many of its clips differ: after so many the first comes again. None: they never end."""
+
+    def distinct(self) -> int | None: ...
+
+
+def origin_of(source: Source, index: int) -> Origin | None:
+    """What a clip is made of, if its source knows that."""
+    return source.origin(index) if isinstance(source, Traced) else None
+
+
+def distinct_of(source: Source) -> int | None:
+    """How many clips of a source differ, if there is an end to them."""
+    return source.distinct() if isinstance(source, Numbered) else None
+
+
 def caption_of(source: Source, index: int) -> str | None:
     """The caption of a clip, without decoding it where that can be."""
     return source.caption(index) if isinstance(source, Told) else source[index].caption
@@ -51,6 +83,13 @@ class Unlabelled:
 
     def __getitem__(self, index: int) -> Clip:
         return replace(self.source[index], caption=None)
+
+    def origin(self, index: int) -> Origin | None:
+        known = origin_of(self.source, index)
+        return known and replace(known, caption=None)
+
+    def distinct(self) -> int | None:
+        return distinct_of(self.source)
 
 
 @dataclass(frozen=True)

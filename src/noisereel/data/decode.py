@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -20,6 +20,7 @@ from noisereel.data.media import IMAGE_ENDINGS, File, Media
 Picture = Num[np.ndarray, "h w c"]  # uint8, or float32 in [-1, 1]
 
 LARGEST = 8192 * 8192  # pixels of a frame: what claims more is a damaged header or a bomb
+_TICK = 1e-3  # seconds; containers round their timestamps, Matroska to this
 _UNTIMED = 0.1  # seconds that players show a frame for which a gif states no duration
 
 
@@ -91,6 +92,52 @@ class Film:
     def timed(self, start: float = 0.0) -> Iterator[Timed]:
         with _explained(self):
             yield from _timed_image(self.media) if self.still else _timed_video(self.media, start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excerpt:
+    """A part of footage, as footage; nothing before ``start`` or after ``end`` is ever shown."""
+
+    footage: Footage
+    start: float  # seconds
+    end: float
+
+    def __str__(self) -> str:
+        return f"{self.footage}, {self.start:.2f} to {self.end:.2f} s"
+
+    def stamp(self) -> str:
+        return f"{self.footage.stamp()} {self.start} {self.end}"
+
+    def probe(self) -> Probe:
+        whole, seconds = self.footage.probe(), self.end - self.start
+        return replace(whole, seconds=seconds, frames=max(1, round(seconds * whole.fps)))
+
+    def timed(self, start: float = 0.0) -> Iterator[Timed]:
+        for frame in self.footage.timed(self.start + start):
+            if frame.start > self.end - _TICK:
+                return
+            if frame.end > self.start + _TICK:
+                yield _Moved(frame, self.start, self.end)
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """A frame of an excerpt."""
+
+    shown: Timed
+    origin: float
+    until: float
+
+    @property
+    def start(self) -> float:
+        return self.shown.start - self.origin
+
+    @property
+    def end(self) -> float:
+        return min(self.shown.end, self.until) - self.origin
+
+    def picture(self) -> Picture:
+        return self.shown.picture()
 
 
 def cut_short(facts: Probe, end: float) -> str | None:

@@ -21,6 +21,8 @@ class Item:
     name: str  # as its owner knows it, unique within a listing
     footage: Footage
     caption: str | None = None
+    digest: str = ""  # of what it holds, where that is known
+    part_of: str = ""  # the item that it is a scene of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Listing:
     layout: str  # what the place was taken for
     items: list[Item] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    moments: int = 0  # at how many moments each is cut, in turn; 0: at another one each time
 
 
 def caption_of(row: Mapping[str, Any]) -> str | None:

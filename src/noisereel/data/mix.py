@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from noisereel.data.clips import Clip, Source, caption_of
+from noisereel.data.clips import Clip, Origin, Source, caption_of, distinct_of, origin_of
 from noisereel.types import Batch
 
 
@@ -122,7 +122,7 @@ def place(source: Source, number: int, seed: int) -> int:
     return _hash(_hash(seed) ^ number)
 
 
-def prefetch(mix: Mix, *, start: int, stop: int, workers: int, depth: int = 2) -> Iterator[Batch]:
+def prefetch(mix: Callable[[int], Batch], *, start: int, stop: int, workers: int, depth: int = 2) -> Iterator[Batch]:
     """The batches of steps ``start`` to ``stop``, each worker process rendering up to ``depth`` of them ahead.
 
     The order and every value are those of calling ``mix``; with ``workers`` 0 that is what happens.
@@ -163,6 +163,15 @@ class _Limited:
     def __getitem__(self, index: int) -> Clip:
         return self.source[index % self.count]
 
+    def caption(self, index: int) -> str | None:
+        return caption_of(self.source, index % self.count)
+
+    def origin(self, index: int) -> Origin | None:
+        return origin_of(self.source, index % self.count)
+
+    def distinct(self) -> int:
+        return min(self.count, distinct_of(self.source) or self.count)
+
 
 @dataclass(frozen=True)
 class _Blended:
@@ -175,6 +184,9 @@ class _Blended:
     def caption(self, index: int) -> str | None:
         return caption_of(self._chosen(index), index)
 
+    def origin(self, index: int) -> Origin | None:
+        return origin_of(self._chosen(index), index)
+
     def _chosen(self, index: int) -> Source:
         at = _hash(index) / 2**48 * sum(self.weights)
         return self.sources[min(bisect_right(list(accumulate(self.weights)), at), len(self.sources) - 1)]
@@ -184,7 +196,7 @@ class _Blended:
 class _Steps(Dataset[Batch]):
     """A mix as the indexed collection that torch's loader expects."""
 
-    mix: Mix
+    mix: Callable[[int], Batch]
 
     def __getitem__(self, step: int) -> Batch:
         return self.mix(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from noisereel.data.buckets import Shape, best
 from noisereel.data.check import Finding, survey
 from noisereel.data.decode import Probe
 from noisereel.data.listing import Item, Listing, Skipped
@@ -20,6 +21,7 @@ class Want:
     width: int
     fps: float
     channels: int = 3
+    among: tuple[Shape, ...] = ()  # shapes that are trained on in turn: footage is used for the one that it fits best
 
     def __post_init__(self) -> None:
         if min(self.frames, self.height, self.width, self.channels) < 1 or not self.fps > 0:
@@ -42,6 +44,8 @@ class Want:
         if self.frames > 1 and facts.seconds < self.seconds(facts) - _TICK:
             lasting = f"{facts.seconds:.2f} s" if facts.rated else f"{facts.frames} frames"
             return f"it lasts {lasting}: too short for {self.frames} frames" + (f" at {self.fps:g} fps" if facts.rated else "")
+        if self.among and (other := best(facts, self.among, self.fps)) != (self.frames, self.height, self.width):
+            return f"it is used for clips of {'x'.join(map(str, other or ()))}, which it fits better"
         return None
 
     def seconds(self, facts: Probe) -> float:

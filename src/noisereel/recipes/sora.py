@@ -64,6 +64,7 @@ def sora(
     clips: int = 0,
     batch: int = 0,
     rate: float = 0.0,
+    buckets: int = 0,
     seed: int = 0,
 ) -> Plan:
     """A transformer on the spacetime patches of a causal autoencoder's latents, for images and videos alike.
@@ -72,7 +73,7 @@ def sora(
         size: tiny (seconds, for tests), small (hours of a CPU core that computes in bf16), base (an accelerator), or paper
             (CogVideoX-2B as published).
         data: what to train on, see ``noisereel.worlds.pools``.
-        vae: the folder of a trained model whose autoencoder to take, instead of training one.
+        vae: the name or folder of a trained model whose autoencoder to take, instead of training one.
         guidance: classifier-free guidance scale in sampling; 1 is none.
         steps: sampling steps.
         pixels: clips the autoencoder is trained on; 0 is the size's own number, as below.
@@ -80,6 +81,7 @@ def sora(
         clips: how many clips the transformer's training sees.
         batch: clips at a time.
         rate: learning rate of the transformer.
+        buckets: in how many sizes and lengths, at most, to train on a folder's own ones; 0 crops all to the size's own.
         seed: of the initial weights and of the order of the data.
     """
     preset = sized(SIZES, size, pixels=pixels, stills=stills, clips=clips, batch=batch, rate=rate)
@@ -99,7 +101,7 @@ def sora(
         steps=steps,
         prefixes=0.15,
     )
-    return Plan(system=System(stages={"base": stage}), phases=lambda: phases(stage, preset, data, vae, seed))
+    return Plan(system=System(stages={"base": stage}), phases=lambda: phases(stage, preset, data, vae, buckets, seed))
 
 
 def process(size: Size) -> Diffusion:

@@ -9,24 +9,27 @@ from typing import Any
 from noisereel import checkpoint
 from noisereel.codecs.autoencoder import Autoencoder
 from noisereel.codecs.causal_vae import CausalVAE
+from noisereel.data.buckets import Grid, Shape
 from noisereel.data.latents import Latents
 from noisereel.data.mix import InTurn, Mix
+from noisereel.pretrained.places import locate
 from noisereel.recipes.plan import paced
 from noisereel.recipes.words import learn_words
 from noisereel.stage import Stage
 from noisereel.trainer import Phase
-from noisereel.worlds.pools import Pools
+from noisereel.worlds.pools import Pools, native_shapes
 
 MOTION = 4.0  # weight of the change from frame to frame where the decoder is tuned against flicker
 
 
-def phases(stage: Stage, preset: dict[str, Any], data: str, vae: str, seed: int) -> list[Phase]:
+def phases(stage: Stage, preset: dict[str, Any], data: str, vae: str, buckets: int, seed: int) -> list[Phase]:
     """The autoencoder, unless there is one; the transformer on images; then on videos of all sizes and images in turn.
 
     A phase of no length is left out.
     """
-    sizes = {shape: Pools.open(data, shape=shape, fps=stage.fps) for shape in (stage.shape, *preset["others"])}
-    pools = sizes[stage.shape]
+    pools = Pools.open(data, shape=stage.shape, fps=stage.fps)
+    times = native(stage, data, buckets) if buckets else {stage.shape: 3} | dict.fromkeys(preset["others"], 1)
+    among = tuple(times) if buckets else ()
     assert isinstance(stage.codec, CausalVAE)
     learn_words(stage.text, lambda: pools.captions(1500))
     held_out, prompts = Mix(video=pools.held_out, batch=32)(0), pools.prompts(8)
@@ -35,17 +38,25 @@ def phases(stage: Stage, preset: dict[str, Any], data: str, vae: str, seed: int)
     encoding: dict[str, Any] = dict(count=preset["kept"], encode=stage.codec.encode, codec=stage.codec)
     batch, rate = preset["batch"], preset["rate"]
     stills = Mix(images=Latents(source=pools.images, about=f"{data} images", **encoding), batch=4 * batch, seed=seed)
-    latents = (Latents(source=of_size.video, about=f"{data} videos", **encoding) for of_size in sizes.values())
+    opened = [Pools.open(data, shape=shape, fps=stage.fps, among=among) for shape in times]
+    latents = (Latents(source=of_size.video, about=f"{data} videos", **encoding) for of_size in opened)
     videos = [Mix(video=source, batch=batch, seed=seed) for source in latents]
-    joint = InTurn(mixes=[*videos, replace(stills, batch=batch)], times=[3, *(1 for _ in videos)])
+    joint = InTurn(mixes=[*videos, replace(stills, batch=batch)], times=[*times.values(), 1])
     made = [
         Phase(name="images", target=stage, data=stills, learning_rate=rate, **paced(preset["stills"], stills.batch), **common),
         Phase(name="joint", target=stage, data=joint, learning_rate=rate, **paced(preset["clips"], batch), **common),
     ]
     if vae:
-        checkpoint.load(Path(vae).expanduser(), {"vae": stage.codec})
+        checkpoint.load(locate(str(Path(vae).expanduser())), {"vae": stage.codec})
         return made
     return [*codec_phases(stage, preset, pools, data, seed, common), *made]
+
+
+def native(stage: Stage, data: str, most: int) -> dict[Shape, int]:
+    """The shapes that the videos of a folder fit best, and how many of about a dozen batches are of each."""
+    grid = Grid(shape=stage.shape, stride=stage.legal_multiples(), lead=stage.codec.lead, fps=stage.fps)
+    counts = native_shapes(data, grid, most)
+    return {shape: max(1, round(12 * count / sum(counts.values()))) for shape, count in counts.items()}
 
 
 def codec_phases(

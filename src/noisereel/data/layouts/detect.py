@@ -8,6 +8,7 @@ from noisereel.data.layouts import hub
 from noisereel.data.layouts.arrays import ARRAY_ENDINGS, array_listing, is_zarr
 from noisereel.data.layouts.entries import READ, entry
 from noisereel.data.layouts.files import lists_of, plain_files, two_lists
+from noisereel.data.layouts.prepared import is_prepared, prepared_listing
 from noisereel.data.layouts.tables import TABLE_ENDINGS, table_listing, tables_of
 from noisereel.data.layouts.tar import is_packed, tar_listing
 from noisereel.data.listing import Listing
@@ -30,6 +31,8 @@ def listed(place: str | Path) -> Listing:
 
 
 def _folder(folder: Path) -> Listing:
+    if is_prepared(folder):
+        return prepared_listing(folder, listed)
     if is_zarr(folder):
         return array_listing(folder, folder.name)
     if hub.is_saved(folder):
