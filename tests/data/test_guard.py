@@ -1,6 +1,8 @@
 import ctypes
 import math
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +29,14 @@ def test_what_ends_a_process_costs_its_task_and_no_other(monkeypatch: pytest.Mon
     begun = time.monotonic()
     assert list(guarded(time.sleep, [600], processes=1)) == [Failure("decoding it gave nothing for 0.5 seconds")]
     assert time.monotonic() - begun < 30
+
+
+def where(_: int) -> str:
+    return os.getcwd()
+
+
+def test_relative_names_mean_what_they_mean_to_the_one_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert list(guarded(where, [0, 1], processes=1)) == [str(tmp_path / name)] * 2

@@ -55,7 +55,8 @@ class Collection:
         listing = self._listing
         used, unused = sorted_out(str(self.place), listing, self.want)
         captioned = sum(item.caption is not None for item, _ in used)
-        log.info("%s: %s; %d %s, %d captioned", self.place, listing.layout, len(used), self.want, captioned)
+        if used:  # else one line says it all
+            log.info("%s: %s; %d %s, %d captioned", self.place, listing.layout, len(used), self.want, captioned)
         if used and unused:
             log.warning("%s: %d not used: %s", self.place, len(unused), reasons(unused))
         return used, unused

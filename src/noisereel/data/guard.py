@@ -69,7 +69,8 @@ def serve(patience: float) -> None:
             return
         try:
             # A pipe between us and a child of ours, with our own rights: no file and nobody else is unpickled.
-            function, task = pickle.load(stdin)
+            folder, function, task = pickle.load(stdin)
+            os.chdir(folder)  # names may be relative to where the one who asks is now
             alive()
             result = function(task)
         except MemoryError:
@@ -94,7 +95,7 @@ def _ask(function: Callable[[Any], Any], task: Any) -> Any:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        pickle.dump((function, task), process.stdin)
+        pickle.dump((os.getcwd(), function, task), process.stdin)
         process.stdin.flush()
         result = pickle.load(process.stdout)
     except (EOFError, OSError, pickle.UnpicklingError):
