@@ -12,6 +12,7 @@ from noisereel.data import convert as module
 from noisereel.data.collection import Collection
 from noisereel.data.convert import LAYOUTS, convert
 from noisereel.data.inspect import inspect
+from noisereel.data.reader import read_clip
 from noisereel.data.want import Want
 from noisereel.data.writer import write
 
@@ -32,7 +33,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def clips(place: Path) -> dict[str | None, torch.Tensor]:
     source = Collection(place=place, want=WANT)
-    return {item.caption: source._cut(item, facts, 0).video for item, facts in source.clips}
+    wanted = dict(frames=WANT.frames, height=WANT.height, width=WANT.width, fps=WANT.fps)
+    return {item.caption: read_clip(item.footage, **wanted) for item, _ in source.clips}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
