@@ -265,3 +265,11 @@ def test_the_atlas_has_every_field_that_aseprite_writes_of_a_frame(tmp_path: Pat
 def test_a_folder_that_takes_no_files_is_named_and_nothing_else() -> None:
     with pytest.raises(ValueError, match=r"^cannot write in /proc \(.*\): choose another folder$"):
         checked("/proc/out.mp4")
+
+
+def test_equal_frames_stay_frames_of_their_own(tmp_path: Path) -> None:
+    video = torch.zeros(3, 7, 8, 8)
+    video[:, 5:] = 1
+    back = read_clip(write(video, tmp_path / "still.apng", fps=10))
+    assert torch.equal(back > 0.5, video > 0.5)
+    assert probe(write(video[:, :5], tmp_path / "still.apng", fps=10)).frames == 5

@@ -240,7 +240,9 @@ def _webp(frames: Frames, path: Path, fps: float, note: str) -> None:
 def _apng(frames: Frames, path: Path, fps: float, note: str) -> None:
     first, *rest = map(Image.fromarray, frames)
     times = _durations(len(frames), fps, 0.001)
-    first.save(path, "PNG", save_all=True, append_images=rest, duration=times, loop=0, pnginfo=_png_note(note))
+    # Pillow makes equal frames in a row one long one, unless they are laid on differently: the same where nothing is clear.
+    laid = {"blend": [number % 2 for number in range(len(frames))]} if frames.shape[-1] == 3 else {}
+    first.save(path, "PNG", save_all=True, append_images=rest, duration=times, loop=0, pnginfo=_png_note(note), **laid)
 
 
 def _contact_sheet(frames: Frames, path: Path, fps: float, note: str) -> None:
