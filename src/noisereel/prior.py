@@ -130,6 +130,11 @@ class Prior(nn.Module):
         """Of a text tower that was trained here; others have none."""
         return self._reader.vocabulary
 
+    @property
+    def ruler(self) -> Any:
+        """What tells ``length`` without this module; None where nothing does."""
+        return getattr(self._reader, "ruler", None)
+
     def length(self, prompt: str) -> int:
         """How many tokens a prompt has."""
         return self._reader.length(prompt)

@@ -1,3 +1,4 @@
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,13 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match=r"pip install 'noisereel\[text\]'"):
         PretrainedText("anything")
+
+
+@pytest.mark.parametrize("kind", MARKS)
+def test_the_ruler_tells_lengths_without_the_model(folders: dict[str, Path], kind: str) -> None:
+    encoder = PretrainedText(str(folders[kind]))
+    encoder(["a red circle " * 300])  # which leaves cutting and padding behind in the tokenizer
+    ruler = pickle.loads(pickle.dumps(encoder.ruler))
+    for prompt in ("", "a red circle", "A  red\tcircle &amp;amp; a café", "circle " * 300):
+        assert ruler.length(prompt) == encoder.length(prompt)
+    assert ruler.max_length == encoder.max_length

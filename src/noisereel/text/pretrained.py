@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import unescape
 from typing import Any, Literal
 
 import torch
 from einops import einsum
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from noisereel.text.ruler import Ruler, tidied
 from noisereel.text.vocabulary import warn_if_too_long
 from noisereel.types import Text
 
@@ -106,8 +107,19 @@ class PretrainedText(nn.Module):
         """How many tokens a prompt has, the tokenizer's own marks included; beyond ``max_length`` it is not read."""
         return len(self.tokenizer(self._read(prompt), verbose=False).input_ids)
 
+    @property
+    def ruler(self) -> Ruler | None:
+        """What tells ``length`` without this module; None where the tokenizer is written in Python."""
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        if fast is None:
+            return None
+        whole = Tokenizer.from_str(fast.to_str())  # transformers leaves the last call's cutting and padding in its own
+        whole.no_truncation()
+        whole.no_padding()
+        return Ruler(whole, self.max_length, marks=True, tidy=self.tidy)
+
     def _read(self, prompt: str | None) -> str:
-        return " ".join(unescape(unescape(prompt or "")).split()) if self.tidy else prompt or ""
+        return tidied(prompt or "") if self.tidy else prompt or ""
 
     def _tokenise(self, prompts: list[str]) -> tuple[Tensor, Bool[Tensor, "n l"]]:
         for prompt in prompts:

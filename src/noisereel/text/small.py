@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from noisereel.text.ruler import Ruler
 from noisereel.text.transformer import Block
 from noisereel.text.vocabulary import Vocabulary, warn_if_too_long, words_of
 from noisereel.types import Text
@@ -79,6 +80,11 @@ class SmallTextEncoder(nn.Module):
     def length(self, prompt: str) -> int:
         """How many tokens a prompt has; what is beyond ``max_length`` is not read."""
         return len(self.vocabulary.ids(prompt))
+
+    @property
+    def ruler(self) -> Ruler:
+        """What tells ``length`` without this module."""
+        return Ruler(self.vocabulary.tokenizer, self.max_length)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The prompt's words that no training caption held, each once, in the prompt's order."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from noisereel.text.ruler import encodable
+
 BYTES = 256
 APOSTROPHES = "'\u2019"
 REMEMBERED = 65536  # prompts whose tokens are kept, so that each caption of a data set is cut once
@@ -34,7 +36,7 @@ def train_tokenizer(captions: Iterable[str], size: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((_encodable(caption) for caption in captions), trainer)
+    tokenizer.train_from_iterator((encodable(caption) for caption in captions), trainer)
     return tokenizer
 
 
@@ -79,7 +81,7 @@ class Vocabulary:
         if prompt not in self._remembered:
             if len(self._remembered) >= REMEMBERED:
                 self._remembered.clear()
-            ids = self.tokenizer.encode(_encodable(prompt), add_special_tokens=False).ids
+            ids = self.tokenizer.encode(encodable(prompt), add_special_tokens=False).ids
             self._remembered[prompt] = tuple(ids)
         return self._remembered[prompt]
 
@@ -92,11 +94,6 @@ def warn_if_too_long(length: int, max_length: int) -> None:
     """Say that a prompt is cut."""
     if length > max_length:
         warnings.warn(f"a prompt of {length} tokens is cut to its first {max_length}", stacklevel=2)
-
-
-def _encodable(text: str) -> str:
-    """The text without lone surrogates, which a command line given broken bytes produces and UTF-8 cannot hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _separates(character: str) -> bool:
