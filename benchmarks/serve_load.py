@@ -49,28 +49,57 @@ def ready(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def idle(options: argparse.Namespace) -> dict[str, Any]:
-    """From sending a request to holding its mp4, beside sampling alone; the two take turns."""
+    """From sending a request to holding its mp4, beside sampling alone: asked for as often as the server says, and watched.
+
+    The three take turns. Processor seconds are those of the worker and of the server, which a busy machine leaves alone.
+    """
     import torch
 
     from noisereel import TextToVideo
 
     pipe = TextToVideo.from_pretrained(options.model)
-    alone, requests = [], []
+    rows = []
     with served(options) as running:
+        root = psutil.Process(running.process.pid)
+
+        def used() -> float:
+            return sum(sum(one.cpu_times()[:2]) for one in [root, *root.children(recursive=True)])
+
+        def timed(make: Callable[[], object], processor: Callable[[], float]) -> tuple[float, float]:
+            began, before = time.perf_counter(), processor()
+            make()
+            return time.perf_counter() - began, processor() - before
+
         for seed in range(options.rounds + 1):
-            began = time.perf_counter()
-            pipe(PROMPT, generator=torch.Generator().manual_seed(seed), output_type="pt")
-            middle = time.perf_counter()
-            video = running.submit(prompt=PROMPT, seed=seed)
-            with running.http.stream("GET", f"/v1/videos/{video['id']}/events") as answer:
-                for _ in answer.iter_lines():
-                    pass
-            running.http.get(f"/v1/videos/{video['id']}/content")
-            if seed:  # the first of each is warm-up
-                alone.append(middle - began)
-                requests.append(time.perf_counter() - middle)
-    p50 = statistics.median
-    return {"sampling_p50": p50(alone), "request_p50": p50(requests), "ratio": p50(requests) / p50(alone), "n": options.rounds}
+            alone = timed(
+                lambda seed=seed: pipe(PROMPT, generator=torch.Generator().manual_seed(seed), output_type="pt"),  # type: ignore[misc]
+                time.process_time,
+            )
+            polled, watched = (timed(lambda by=by, seed=seed: by(running, seed), used) for by in (_polled, _watched))  # type: ignore[misc]
+            rows.append([*alone, *polled, *watched])
+    rows = rows[1:]  # the first of each is warm-up
+    names = ("sampling", "sampling_processor", "polled", "polled_processor", "watched", "watched_processor")
+    p50 = dict(zip(names, (statistics.median(column) for column in zip(*rows, strict=True)), strict=True))
+    ratios = {f"{name}_ratio": p50[name] / p50[names["processor" in name]] for name in names[2:]}
+    return {**{name: round(value, 3) for name, value in {**p50, **ratios}.items()}, "n": len(rows)}
+
+
+def _polled(running: Running, seed: int) -> None:
+    """As OpenAI's client does."""
+    answer = running.http.post("/v1/videos", json={"prompt": PROMPT, "seed": seed})
+    while answer.json()["status"] in ("queued", "in_progress"):
+        time.sleep(int(answer.headers["openai-poll-after-ms"]) / 1000)
+        answer = running.http.get(f"/v1/videos/{answer.json()['id']}")
+    running.http.get(f"/v1/videos/{answer.json()['id']}/content")
+
+
+def _watched(running: Running, seed: int) -> None:
+    """As the page does, with previews."""
+    video = running.submit(prompt=PROMPT, seed=seed)
+    with running.http.stream("GET", f"/v1/videos/{video['id']}/events") as answer:
+        for _ in answer.iter_lines():
+            pass
+    running.http.get(f"/v1/videos/{video['id']}/content")
 
 
 def load(options: argparse.Namespace) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from noisereel.pretrained.places import locate as locate
 from noisereel.pretrained.places import shipped as shipped
 from noisereel.recipes.plan import as_distilled, complete, rebuild, reopened
 from noisereel.system import System, spread
+from noisereel.text.ruler import Ruler, too_long
+from noisereel.text.silent import Silent
 from noisereel.types import Known, Rng, Video
 
 Layout = Literal["noisereel", "diffusers"]
@@ -192,12 +194,17 @@ class TextToVideo:
         if self.foreign:
             changes = {"steps": steps, "guide": guidance if guidance is None else cfg(guidance)}
             return self.system.with_options(**{name: value for name, value in changes.items() if value is not None})
-        if self.distilled.keys() >= self.system.stages.keys():
+        if self.fixed:
             counts = "/".join(str(count) for count in dict.fromkeys(self.distilled.values()))
             raise ValueError(f"this model was distilled to {counts} steps, its guidance among them: it takes no others")
         with torch.device("meta"):  # how the stages of such a call are sampled; not their weights
             meant = rebuild({**self.call, "arguments": self.call["arguments"] | asked}, self.folder).system
         return as_distilled(self.system.sampled_like(meant), self.distilled)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it learned to take few steps and takes no others, nor another guidance."""
+        return self.distilled.keys() >= self.system.stages.keys()
 
     def guidance(self, asked: float | None = None) -> float | None:
         """The guidance scale that is used: the one asked for, or the recipe's; None where the recipe names none."""
@@ -229,12 +236,14 @@ class TextToVideo:
         encoder: Any = self.system.first.text
         if not hasattr(encoder, "length"):
             return
-        most = min(encoder.max_length, limit or encoder.max_length)
         for prompt in prompts:
-            if (tokens := encoder.length(prompt)) > most:
-                raise ValueError(
-                    f"the prompt has {tokens} tokens ({len(prompt)} characters) and the model reads {most}; shorten it"
-                )
+            if problem := too_long(encoder, prompt, limit):
+                raise ValueError(problem)
+
+    @property
+    def ruler(self) -> Ruler | None:
+        """What tells the length of prompts without the model, where anything does."""
+        return getattr(self.system.first.text, "ruler", None)
 
     @property
     def summary(self) -> str:
@@ -242,6 +251,11 @@ class TextToVideo:
         body = self.card.split("\n---\n", 1)[1] if self.card.startswith("---\n") and "\n---\n" in self.card else self.card
         paragraphs = [" ".join(block.split()) for block in body.split("\n\n")]
         return next((text for text in paragraphs if text and not text.startswith(("#", "!", "|", "<"))), "")
+
+    @property
+    def hears(self) -> bool:
+        """Whether captions mean anything to it."""
+        return not isinstance(self.system.first.text, Silent)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of the prompt that the model never saw in training."""

@@ -73,11 +73,15 @@ class Enlarger:
         Raises:
             ValueError: a clip of one frame, between which and the next there should be more.
         """
-        time = lowres(self.stage).time
-        windows = overlapping(frames, self.window // time, self.shared // time)
+        time, windows = lowres(self.stage).time, self.windows(frames)
         made = ((start * time, self._enlarged(start, torch.stack(held, dim=1)[None])) for start, held in windows)
         # After the last given frame of a window there are ``time - 1`` frames that should lie before a next one.
         return joined(made, self.shared, max(self.shared // 4, time - 1))
+
+    def windows(self, frames: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
+        """The given frames as they are worked on, each window with the number of its first."""
+        time = lowres(self.stage).time
+        return overlapping(frames, self.window // time, self.shared // time)
 
     def _enlarged(self, start: int, small: Window) -> Window:
         """One window, which begins with given frame number ``start``."""
@@ -154,6 +158,15 @@ def upscale(
     return (piece[0] for piece in pieces)
 
 
+def sampling_steps(frames: int, stages: Sequence[Stage], *, window: int | None = None) -> int:
+    """How many steps of sampling ``upscale`` takes for a clip of so many frames."""
+    steps = 0
+    for stage in stages:
+        steps += stage.steps * sum(1 for _ in Enlarger.of(stage, window=window).windows(range(frames)))
+        frames *= lowres(stage).time
+    return steps
+
+
 def chosen(stages: Mapping[str, Stage], *, time: int, space: int) -> list[Stage]:
     """The stages that together make ``time`` times as many frames and each side ``space`` times as long, time first.
 
@@ -201,7 +214,7 @@ def tiled_net(stage: Stage, tile: int) -> Any:
     return Tiled(stage.net, positions, positions // 4 // multiple * multiple)
 
 
-def overlapping(frames: Iterable[Frame], length: int, shared: int) -> Iterator[tuple[int, list[Frame]]]:
+def overlapping(frames: Iterable[Any], length: int, shared: int) -> Iterator[tuple[int, list[Any]]]:
     """Windows of ``length`` frames, each with the number of its first, ``shared`` of which return in the next.
 
     The last window is moved back to be as long as the others; a clip that is shorter than one is one window.

@@ -119,3 +119,18 @@ def test_results_expire_by_age_and_by_room(tmp_path: Path) -> None:
     server.sweep()
     assert server.store.ids() == set()
     assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_worker_that_hangs_is_ended_and_its_job_repeated(start: Callable, tmp_path: Path) -> None:
+    with start("--patience", 5) as running:
+        calm = running.ended(running.submit(seed=3, num_inference_steps=100)["id"])
+        video = running.submit(seed=3, num_inference_steps=100)
+        while running.http.get(f"/v1/videos/{video['id']}").json()["status"] == "queued":
+            time.sleep(0.01)
+        worker = worker_of(running)
+        worker.suspend()
+        again = running.ended(video["id"])
+        assert again["status"] == "completed"
+        assert gone(worker, 20)
+        assert "noisereel_worker_deaths_total 1.0" in running.http.get("/metrics").text
+    np.testing.assert_array_equal(frames(tmp_path / "data", calm["id"]), frames(tmp_path / "data", again["id"]))

@@ -3,13 +3,18 @@
 import json
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from serving import PROMPT, Running
 
 from noisereel.cli.app import main
+from noisereel.pipeline import TextToVideo
+from noisereel.serve.asking import VideoRequest, settings_of
+from noisereel.serve.config import Config
 from noisereel.serve.errors import Refused
+from noisereel.serve.facts import facts_of
 from noisereel.serve.keys import Keys
 
 KEY, OTHER_KEY = "a key of enough letters".replace(" ", "-"), "another-key-of-letters"
@@ -22,6 +27,8 @@ KEY, OTHER_KEY = "a key of enough letters".replace(" ", "-"), "another-key-of-le
         ({"prompt": "  "}, "prompt", "at least 1"),
         ({"prompt": "x" * 5000}, "prompt", "at most 4000"),
         ({"prompt": "\ud800"}, "prompt", "unicode"),
+        ({"prompt": "é" * 100}, "prompt", "(100 characters) and the model reads"),
+        ({"prompt": PROMPT, "negative_prompt": "é" * 100}, "negative_prompt", "The negative_prompt has"),
         ({"prompt": PROMPT, "size": "big"}, "size", "pattern"),
         ({"prompt": PROMPT, "size": "17x16"}, "size", "multiple of"),
         ({"prompt": PROMPT, "size": "4096x4096"}, "size", "this model makes 16x16"),
@@ -50,6 +57,17 @@ def test_one_sentence_for_each_mistake(server: Running, fields: dict, param: str
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
     assert said in error["message"]
     assert "\n" not in error["message"]
+
+
+def test_a_distilled_model_takes_its_own_steps_alone(tiny: TextToVideo, tmp_path: Path) -> None:
+    facts = replace(facts_of("tiny", tiny), fixed=True)
+    config = Config(data=tmp_path)
+    own = settings_of(VideoRequest(prompt=PROMPT, num_inference_steps=facts.steps), facts, config, "generate")
+    assert (own["steps"], own["guidance"]) == (facts.steps, facts.guidance)
+    for fields in ({"num_inference_steps": facts.steps + 1}, {"guidance_scale": 7.0}):
+        with pytest.raises(Refused, match="it takes no other") as caught:
+            settings_of(VideoRequest(prompt=PROMPT, **fields), facts, config, "generate")
+        assert caught.value.param in fields
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"[" * 100_000, b'"text"', b"\xff", b'{"prompt": 1e999999}'])

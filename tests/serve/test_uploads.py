@@ -114,7 +114,7 @@ def test_a_clip_is_gone_on_from_and_too_short_or_long_a_one_refused(server: Runn
 
 
 def test_a_finished_video_is_referred_to_by_its_id(server: Running) -> None:
-    first = server.ended(server.submit()["id"])
+    first = server.ended(server.submit(fps=2)["id"])  # played slowly, it has no more frames
     longer = server.ended(server.submit(kind="extend", video={"id": first["id"]}, num_frames=6)["id"])
     assert (longer["status"], longer["num_frames"]) == ("completed", 6)
     missing = server.http.post("/v1/videos", json={"prompt": PROMPT, "kind": "extend", "video": {"id": "video_0"}})
@@ -133,7 +133,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> 
     side = int(MOST_PIXELS**0.5) + 8
     (tmp_path / "large.png").write_bytes(png_bomb(side))
     with pytest.raises((ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError)):
-        decode(str(tmp_path / "large.png"), str(tmp_path / "out.apng"), Shape(16, 16, 4.0, one_frame=True))
+        decode(str(tmp_path / "large.png"), str(tmp_path / "out.apng"), Shape(height=16, width=16, fps=4.0, one_frame=True))
     assert not (tmp_path / "out.apng").exists()
 
 

@@ -33,6 +33,8 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     add("--queue", type=int, default=100, metavar="N", help="jobs that wait at most")
     add("--per-key", type=int, default=20, metavar="N", help="jobs of one key that wait or run at most")
     add("--batch", type=int, default=4, metavar="N", help="jobs sampled together at most")
+    add("--patience", type=float, default=60.0, metavar="SECONDS", help="a worker that is silent for so long is started again")
+    add("--step-limit", type=float, default=1800.0, metavar="SECONDS", help="and one that makes no step in so long")
     add("--keep-days", type=float, default=7.0, metavar="DAYS", help="how long results are kept")
     add("--disk", type=float, default=10.0, metavar="GB", help="how much room results may take: the oldest go first")
     add("--upload", type=float, default=32.0, metavar="MB", help="how large a request may be")
@@ -98,7 +100,7 @@ def check(options: Namespace) -> None:
     Raises:
         ValueError: names the option and what it takes.
     """
-    for name in ("workers", "queue", "per_key", "batch", "keep_days", "disk", "upload"):
+    for name in ("workers", "queue", "per_key", "batch", "patience", "step_limit", "keep_days", "disk", "upload"):
         if not getattr(options, name) > 0:
             raise ValueError(f"--{name.replace('_', '-')} takes a number above 0, not {getattr(options, name)}")
     if options.workers != 1 and options.engine != "ray":
@@ -132,6 +134,8 @@ def configured(options: Namespace) -> Config:
         queue=options.queue,
         per_key=options.per_key,
         batch=options.batch,
+        patience=options.patience,
+        step_limit=options.step_limit,
         keep_days=options.keep_days,
         disk=int(options.disk * 1e9),
         signing=tuple(os.path.abspath(path) for path in options.signing) if options.signing else None,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noisereel import __version__
 from noisereel.cli.clock import Clock
 from noisereel.cli.parsing import Parser
 from noisereel.cli.progress import progress
@@ -43,34 +43,33 @@ def run(options: Namespace) -> dict[str, Any]:
     clock = Clock()
     with clock.time("load"):
         from noisereel.data.encode import losses, sounds
-        from noisereel.data.reader import probe, stream_clip
+        from noisereel.data.reader import probe
         from noisereel.data.writer import checked, written
-        from noisereel.making.memory import check_window, enough_memory
+        from noisereel.making.enlarge import Wish, enlargement
+        from noisereel.making.memory import enough_memory
         from noisereel.pipeline import TextToVideo
-        from noisereel.upscale import chosen, upscale
 
         facts = probe(options.clip)
         path = output(options, facts)
         rate, size = facts.fps * options.time, (facts.height * options.space, facts.width * options.space)
         checked(path, fps=rate, size=size)
         pipe = TextToVideo.from_pretrained(options.model).to(pick(options.device))
-        stages = chosen(pipe.tuned(options.steps).stages, time=options.time, space=options.space)
-        if options.prompt is not None:
-            pipe.check_lengths([options.prompt])
-        check_window(options.window or stages[-1].shape[0], size, stages[-1].device)
+        wish = Wish(**{field.name: getattr(options, field.name) for field in fields(Wish)})
+        job = enlargement(pipe, wish, size)
     said = losses(options.clip, path.suffix.lower())
-    made = 0
-    note = notes(options, stages[0].steps)
     kept, _ = sounds(options.clip, path.suffix.lower())
-    tuning = {name: getattr(options, name) for name in ("prompt", "seed", "tile", "window")}
-    pieces = upscale(stream_clip(options.clip), stages, **tuning)
+    note = job.note(options.model, options.clip.name)
     smaller = "make fewer frames at once with --window"
     film = written(path, fps=rate, size=size, metadata=note, sound=options.clip if kept else None)
-    with clock.time("upscale"), enough_memory(smaller), progress("upscaling") as report, film as add:
-        for piece in pieces:
+    made = 0
+
+    def report(share: float) -> None:
+        shown(share, f"{made} frames")
+
+    with clock.time("upscale"), enough_memory(smaller), progress("upscaling") as shown, film as add:
+        for piece in job.pieces(options.clip, facts.frames, report):
             add(piece)
             made += piece.shape[1]
-            report(min(1.0, made / (facts.frames * options.time)), f"{made} frames")
     return {
         "path": str(path),
         "frames": made,
@@ -78,7 +77,7 @@ def run(options: Namespace) -> dict[str, Any]:
         "width": size[1],
         "fps": rate,
         "model": options.model,
-        "steps": stages[0].steps,
+        "steps": note["steps"],
         "lost": said,
         "seconds": clock.seconds,
     }
@@ -125,10 +124,3 @@ def output(options: Namespace, facts: Probe) -> Path:
     if facts.frames > 1 and path.suffix.lower() == ".png":
         raise ValueError(f"{path.name} holds one picture and the clip moves: end the name in .mp4, .webm, .gif, .webp or .apng")
     return path
-
-
-def notes(options: Namespace, steps: int) -> dict[str, Any]:
-    """What is kept inside the file, so that it can be made again."""
-    wanted = ("model", "space", "time", "prompt", "seed", "tile", "window")
-    given = {name: getattr(options, name) for name in wanted if getattr(options, name) is not None}
-    return {"upscaled": options.clip.name, **given, "steps": steps, "noisereel": __version__}

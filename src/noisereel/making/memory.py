@@ -52,13 +52,18 @@ def demand(stage: Stage, frames: int, *, known: bool) -> Demand:
     return Demand(fixed=max(0.0, few - each * prod(shapes[0])), each=each)
 
 
+def needs_measuring(shape: Shape, count: int) -> bool:
+    """Whether so many videos of the shape are more than fits anywhere."""
+    return count * prod(shape) > SMALL
+
+
 def samples_at_once(stage: Stage, shape: Shape, most: int, *, known: bool) -> int:
     """How many videos of the shape can be sampled together, at most ``most``.
 
     Raises:
         ValueError: not one; says what would fit.
     """
-    if most * prod(shape) <= SMALL:
+    if not needs_measuring(shape, most):
         return most
     needs, free = demand(stage, shape[0], known=known), available(stage.device)
     if needs(shape) <= free:

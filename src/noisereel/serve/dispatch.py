@@ -14,8 +14,10 @@ from noisereel.serve import messages, worker
 from noisereel.serve.apart import CONTEXT
 from noisereel.serve.config import Config
 from noisereel.serve.messages import FromWorker, Task, ToWorker
+from noisereel.serve.watchdog import Hung, Watchdog
 
 TICK = 0.05  # seconds between looks at what was cancelled and who watches
+BURIED = 10.0  # seconds that a process may take to die: one in the kernel's hands may never
 
 
 @runtime_checkable
@@ -60,8 +62,8 @@ class LocalLink:
 
     def close(self) -> None:
         self._here.close()
-        self._process.kill()
-        self._process.join()
+        self._process.kill()  # one that was stopped too
+        self._process.join(BURIED)
 
 
 @runtime_checkable
@@ -84,34 +86,42 @@ class Desk(Protocol):
 class Dispatcher(threading.Thread):
     """Keeps one worker busy."""
 
-    def __init__(self, desk: Desk, connect: Callable[[], Link]) -> None:
+    def __init__(self, desk: Desk, connect: Callable[[], Link], watchdog: Callable[[], Watchdog]) -> None:
         super().__init__(daemon=True, name="noisereel dispatcher")
-        self.desk, self.connect = desk, connect
+        self.desk, self.connect, self.watchdog = desk, connect, watchdog
         self.held: list[str] = []  # jobs that the worker has and that have not ended
         self.deaths = 0  # since the worker last finished something
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
-        """Until ``stop``: a worker that dies is started again, later and later if it keeps dying."""
+        """Until ``stop``: a worker that dies or hangs is started again, later and later if that goes on."""
         while not self._stop_asked.is_set():
             link = None
             try:
-                link = self.connect()
+                link, self._watchdog = self.connect(), self.watchdog()
                 while not self._stop_asked.is_set():
                     self._serve(link)
             except Exception as error:
-                if not isinstance(error, EOFError):  # a fault of the server's, such as a disk that is full
-                    traceback.print_exc(file=sys.stderr)
+                self._say(error)
+                lost = True
+            else:
+                lost = False
+            if link is not None:
+                link.close()
+            if lost:  # the worker is no more, so nobody else makes its jobs
                 self._give_back()
                 self._stop_asked.wait(min(10.0, 0.1 * 2 ** min(self.deaths, 7)))
-            finally:
-                if link is not None:
-                    link.close()
 
     def stop(self) -> None:
         """Ends the worker too; what it was doing is started over by the next server."""
         self._stop_asked.set()
         self.join()
+
+    def _say(self, error: Exception) -> None:
+        if isinstance(error, Hung):
+            print(f"noisereel: a worker {error} and is started again", file=sys.stderr)
+        elif not isinstance(error, EOFError):  # a fault of the server's, such as a disk that is full
+            traceback.print_exc(file=sys.stderr)
 
     def _give_back(self) -> None:
         self.deaths += 1
@@ -122,7 +132,7 @@ class Dispatcher(threading.Thread):
             traceback.print_exc(file=sys.stderr)
 
     def _serve(self, link: Link) -> None:
-        if (message := link.receive(0)) is not None:  # such as a model that was opened
+        if (message := self._next(link, 0)) is not None:  # such as a model that was opened
             self.desk.heard(message)
             return
         tasks = self.desk.next_work(TICK)
@@ -130,6 +140,11 @@ class Dispatcher(threading.Thread):
             self.held = [task.id for task in tasks]
             link.send(messages.Work(tasks))
             self._attend(link)
+
+    def _next(self, link: Link, seconds: float) -> FromWorker | None:
+        message = link.receive(seconds)
+        self._watchdog.saw(message, working=bool(self.held))
+        return message
 
     def _attend(self, link: Link) -> None:
         """Until the work is over: tell the worker what is cancelled and watched, and hear how far it is."""
@@ -145,7 +160,7 @@ class Dispatcher(threading.Thread):
                 if (now := self.desk.watched(self.held)) != watched:
                     link.send(messages.Watch(now))
                     watched = now
-            message = link.receive(TICK)
+            message = self._next(link, TICK)
             if isinstance(message, messages.Idle):
                 self.deaths, self.held = 0, []
                 return

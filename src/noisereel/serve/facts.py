@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 EXAMPLES = 8  # prompts
+FACTORS = range(1, 9)  # by which a clip may be enlarged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +23,13 @@ class Facts:
     fps: float
     steps: int
     guidance: float | None
+    fixed: bool  # whether it takes no other steps and guidance than these
     lead: int  # frames are this and a multiple of the first of these, height and width multiples of the others
     multiples: tuple[int, int, int]
     keep: int  # frames an extension goes on from; 0 if it cannot
     stages: int
     can: tuple[str, ...]  # kinds of jobs
+    enlarges: tuple[tuple[int, int], ...]  # by how much, in time and space, what comes first if nothing is said
     examples: tuple[str, ...]
     words: tuple[str, ...]  # seen in training; none where the text encoder came trained
     parameters: int
@@ -55,15 +60,17 @@ def _legal(multiple: int, lead: int) -> str:
 
 def facts_of(name: str, pipe: Any) -> Facts:
     """Of an opened ``TextToVideo``."""
+    from noisereel.conditioning import LowRes
     from noisereel.making.job import kept_frames
 
     system = pipe.system
     first, last = system.first, system.last
     alone = len(system.stages) == 1
+    enlarges = factors(system)
     can = [] if first.needs_video else ["generate"]
-    can += ["image"] if first.shape[0] > 1 else []
+    can += ["image"] if first.shape[0] > 1 and not isinstance(first.given, LowRes) else []
     can += ["extend"] if alone and not first.needs_video and first.shape[0] > 1 else []
-    can += ["upscale"] if not alone else []
+    can += ["upscale"] if enlarges else []
     frames, height, width = first.shape
     return Facts(
         id=name,
@@ -73,17 +80,31 @@ def facts_of(name: str, pipe: Any) -> Facts:
         fps=float(last.fps),
         steps=first.steps,
         guidance=pipe.guidance(None),
+        fixed=pipe.fixed,
         lead=first.codec.lead,
         multiples=first.legal_multiples(),
         keep=kept_frames(first) if "extend" in can else 0,
         stages=len(system.stages),
         can=tuple(can),
+        enlarges=enlarges,
         examples=examples(pipe),
         words=tuple(pipe.known_words()),
         parameters=sum(p.numel() for part in system.parts().values() for p in part.parameters()),
         recipe=str(pipe.call["recipe"]),
         summary=pipe.summary,
     )
+
+
+def factors(system: Any) -> tuple[tuple[int, int], ...]:
+    """By how much in time and space the stages can enlarge a clip; what leaves its time alone comes first."""
+    from noisereel.upscale import chosen
+
+    found = []
+    for time, space in product(FACTORS, FACTORS):
+        with suppress(ValueError):
+            if time * space > 1 and chosen(system.stages, time=time, space=space):
+                found.append((time, space))
+    return tuple(found)
 
 
 def examples(pipe: Any) -> tuple[str, ...]:

@@ -48,9 +48,6 @@ class Wanted:
         return f"{self.variant}.{self.format}"
 
 
-ORIGINAL = Wanted("original", "apng")  # pixels as the model made them, for the server's own use
-
-
 @dataclass(frozen=True)
 class Manner:
     """How the files of a job are written."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from noisereel.text.ruler import Ruler
+
 
 @dataclass(frozen=True)
 class Task:
@@ -37,9 +39,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class Opened:
-    """A model can be used; its facts are what ``/v1/models`` shows and what requests are checked against."""
+    """A model can be used; requests are checked against its facts, which ``/v1/models`` shows, and prompts by its ruler."""
 
     facts: dict[str, Any]
+    ruler: Ruler | None
 
 
 @dataclass(frozen=True)
@@ -88,5 +91,10 @@ class Idle:
     """The work is over: each of its jobs is done, failed or cancelled."""
 
 
+@dataclass(frozen=True)
+class Alive:
+    """The process runs, whatever it is at."""
+
+
 ToWorker = Work | Cancel | Watch
-FromWorker = Opened | Broken | Progress | Preview | Done | Failed | Idle
+FromWorker = Opened | Broken | Progress | Preview | Done | Failed | Idle | Alive

@@ -21,7 +21,7 @@ from noisereel.serve import messages
 from noisereel.serve.config import Config
 from noisereel.serve.messages import FromWorker, ToWorker
 from noisereel.serve.results import INPUT, Folders
-from noisereel.serve.worker import Worker
+from noisereel.serve.worker import BEATS, Worker, beat
 
 PATIENCE = 120.0  # seconds that an answer of a replica may take: as long as sampling holds the interpreter
 
@@ -62,6 +62,7 @@ class Replica:
         config.inputs.mkdir()
         self._mail = Mailbox()
         threading.Thread(target=self._run, args=(config, device), daemon=True).start()
+        threading.Thread(target=beat, args=(self._mail, config.patience / BEATS), daemon=True).start()
 
     def _run(self, config: Config, device: str | None) -> None:
         with contextlib.suppress(EOFError):

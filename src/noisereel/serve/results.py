@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FRAMES = "frames.npz"  # the frames as the model made them, of which any format is written when it is asked for
 INPUT = "input.apng"  # what a job begins with: a clip, or a picture as a clip of one frame
@@ -43,3 +44,21 @@ class Folders:
 def is_id(text: str) -> bool:
     """Whether it is shaped like a job's id, and so safe as a name of a folder."""
     return _ID.fullmatch(text) is not None
+
+
+def as_bytes(video: Any) -> Any:
+    """Pixels in [-1, 1] as bytes: an array of the same axes."""
+    import torch
+
+    return ((video.float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def save_frames(folder: Path, frames: Any) -> dict[str, int]:
+    """Keep the frames (c t h w), of which any format is written; returns how many and how large they are."""
+    import numpy as np
+
+    from noisereel.data.writer import whole
+
+    with whole(folder / FRAMES) as (temporary,), temporary.open("wb") as file:
+        np.savez_compressed(file, frames=frames)
+    return {"frames": frames.shape[1], "height": frames.shape[2], "width": frames.shape[3]}

@@ -13,15 +13,15 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from noisereel.serve.asking import Kind, Remix, VideoRequest, settings_of, with_input
+from noisereel.serve.accepting import accepted, check_prompts, known_model
+from noisereel.serve.asking import Remix, VideoRequest
 from noisereel.serve.bodies import checked, read_body
 from noisereel.serve.description import REFUSED, body
 from noisereel.serve.errors import Refused, invalid
 from noisereel.serve.facts import Facts
-from noisereel.serve.formats import ORIGINAL, TYPES, Manner, Wanted, written
+from noisereel.serve.formats import TYPES, Manner, Wanted, written
 from noisereel.serve.server import Server
-from noisereel.serve.store import Job, new_id
-from noisereel.serve.uploads import Shape, accept, kind_of
+from noisereel.serve.store import Job
 
 Answer = TypeVar("Answer")
 SLOW = CapacityLimiter(8)  # threads that decode uploads and write files
@@ -115,6 +115,7 @@ async def remix(video_id: str, request: Request, owner: Owner, server: TheServer
         if before.settings["input"]:
             raise invalid("A video that began with a file cannot be remixed: send the file again.", "video_id")
         settings = {**before.settings, "prompt": asked.prompt, "remixed_from": video_id}
+        check_prompts(server, settings)
         return _video(server, server.submit(owner, settings, once=_once(request)))
 
     return await run_in_threadpool(submit)
@@ -166,7 +167,7 @@ def models(owner: Owner, server: TheServer) -> JSONResponse:
 
 @router.get("/v1/models/{model}")
 def model(model: str, owner: Owner, server: TheServer) -> JSONResponse:
-    return JSONResponse(_model(_facts(server, model)))
+    return JSONResponse(_model(known_model(server, model)))
 
 
 @router.get("/health")
@@ -183,27 +184,9 @@ def metrics(owner: Owner, server: TheServer) -> PlainTextResponse:
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _accepted(
-    server: Server, owner: str, asked: VideoRequest, upload: bytes | None, reference: str | None, once: str | None
-) -> JSONResponse:
+def _accepted(server: Server, owner: str, *given: Any) -> JSONResponse:
     """The answer to a request for a job, which is on disk by then."""
-    facts = _facts(server, asked.model)
-    kind = _kind(asked, upload, reference)
-    settings = settings_of(asked, facts, server.config, kind)
-    id = new_id()
-    if reference is not None:
-        upload = _made_here(server, owner, reference)
-    if upload is not None:
-        server.check_room(owner)
-        shape = Shape(settings["height"], settings["width"], facts.fps, one_frame=kind == "image")
-        frames, sha256 = accept(upload, server.inputs, id, shape)
-        try:
-            settings = with_input(settings, facts, id, frames, sha256, added=asked.seconds)
-            return _video(server, server.submit(owner, settings, once=once, id=id))
-        except Refused:
-            server.inputs.remove(id)
-            raise
-    return _video(server, server.submit(owner, settings, once=once, id=id))
+    return _video(server, accepted(server, owner, *given))
 
 
 def _once(request: Request) -> str | None:
@@ -218,42 +201,6 @@ def _once(request: Request) -> str | None:
     return key
 
 
-def _kind(asked: VideoRequest, upload: bytes | None, reference: str | None) -> Kind:
-    """What was asked for, or what the file that was sent suggests."""
-    given = upload is not None or reference is not None
-    if not given:
-        if asked.kind not in (None, "generate"):
-            raise invalid(f"{asked.kind} takes a file: send it as input_reference.", "input_reference")
-        return "generate"
-    if asked.kind == "generate":
-        raise invalid("generate takes no file; image, extend and upscale do.", "input_reference")
-    if asked.kind:
-        return asked.kind
-    found = kind_of(upload[:32]) if upload is not None else ("video", "")
-    return "image" if found is None or found[0] == "image" else "extend"
-
-
-def _made_here(server: Server, owner: str, id: str) -> bytes:
-    """The lossless frames of a finished video."""
-    job = server.find(owner, id)
-    if job.state != "completed" or job.expired or job.result is None:
-        raise Refused(409, "The video that is referred to is not there.", "video_not_ready", "video")
-    return written(server.results.of(id), ORIGINAL, Manner({}, job.settings["fps"], 1)).read_bytes()
-
-
-def _facts(server: Server, model: str | None) -> Facts:
-    if not server.facts:
-        raise Refused(503, "The model is being loaded; try again in a second.", "starting", headers={"Retry-After": "1"})
-    if model is None:
-        return next(iter(server.facts.values()))
-    if model not in server.facts:
-        if any(name == model for name, _ in server.config.models) and model not in server.broken:
-            raise Refused(503, "The model is being loaded; try again in a second.", "starting", headers={"Retry-After": "1"})
-        there = ", ".join(server.facts)
-        raise Refused(404, f"There is no such model here; there is {there}.", "model_not_found", "model")
-    return server.facts[model]
-
-
 def _model(facts: Facts) -> dict[str, Any]:
     return {"object": "model", "created": 0, "owned_by": "noisereel", **asdict(facts)}
 
@@ -261,7 +208,7 @@ def _model(facts: Facts) -> dict[str, Any]:
 def _video(server: Server, job: Job) -> JSONResponse:
     video = server.describe(job)
     left = video["eta_seconds"]
-    soon = 500 if left is None else max(50, min(2000, int(250 * left)))  # clients ask again after so many milliseconds
+    soon = 250 if left is None else max(50, min(2000, int(500 * left)))  # clients ask again after so many milliseconds
     return JSONResponse(video, headers={"openai-poll-after-ms": str(soon)})
 
 

@@ -20,6 +20,8 @@ from noisereel.serve.pace import Pace
 from noisereel.serve.results import Folders, is_id
 from noisereel.serve.store import Job, Limits, QueueFull, Store
 from noisereel.serve.videos import described
+from noisereel.serve.watchdog import Watchdog
+from noisereel.text.ruler import Ruler
 
 SWEEP = 60.0  # seconds between looks at what is too old or too much
 
@@ -35,13 +37,18 @@ class Server:
         self.results, self.inputs = Folders(config.results), Folders(config.inputs)
         self.broker, self.pace, self.metrics = Broker(), Pace(), Metrics()
         self.facts: dict[str, Facts] = {}
+        self.rulers: dict[str, Ruler | None] = {}
         self.broken: dict[str, str] = {}  # models that cannot be opened, and why
         self.shares: dict[str, float] = {}  # how much of a running job is done
         self.settled = threading.Event()  # the first model is open, or cannot be opened
         self._new = threading.Condition()
         self._stopping = threading.Event()
         self.dispatchers = [
-            Dispatcher(self, lambda device=device, number=number: linked(config, device, number))  # type: ignore[misc]
+            Dispatcher(
+                self,
+                lambda device=device, number=number: linked(config, device, number),  # type: ignore[misc]
+                lambda: Watchdog(config.patience, config.step_limit),
+            )
             for number, device in enumerate(config.devices)
         ]
 
@@ -69,6 +76,11 @@ class Server:
     @property
     def ready(self) -> bool:
         return bool(self.facts)
+
+    @property
+    def opening(self) -> set[str]:
+        """Models that are not open yet, and may still be."""
+        return {name for name, _ in self.config.models} - self.facts.keys() - self.broken.keys()
 
     # What people do
 
@@ -185,7 +197,8 @@ class Server:
 
     def heard(self, message: FromWorker) -> None:
         match message:
-            case messages.Opened(facts):
+            case messages.Opened(facts, ruler):
+                self.rulers[facts["id"]] = ruler
                 self.facts[facts["id"]] = Facts(**facts)
                 self.settled.set()
             case messages.Broken(model, reason):

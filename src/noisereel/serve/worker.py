@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from noisereel.serve.config import Config
 from noisereel.serve.facts import facts_of
 from noisereel.serve.messages import (
+    Alive,
     Broken,
     Cancel,
     Done,
@@ -30,15 +32,16 @@ from noisereel.serve.messages import (
     Watch,
     Work,
 )
-from noisereel.serve.results import FRAMES, INPUT, Folders
+from noisereel.serve.previews import Previews
+from noisereel.serve.results import INPUT, Folders, as_bytes, save_frames
 
 if TYPE_CHECKING:
+    from noisereel.making.finish import Finish
     from noisereel.making.job import Job, Order
     from noisereel.pipeline import TextToVideo
-    from noisereel.system import Moment
     from noisereel.types import Video
 
-PREVIEW_SHARE = 0.1  # of the time of sampling that previews may take
+BEATS = 6  # signs of life in the time that the server waits for one
 GONE = (EOFError, BrokenPipeError, ConnectionResetError)  # what the end of the server looks like
 
 
@@ -46,8 +49,10 @@ def main(server: Connection, config: Config, device: str | None) -> None:
     """The life of a worker process; it ends with its server, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the server decides
     threading.Thread(target=_end_with_server, daemon=True).start()
+    mail = Post(server)
+    threading.Thread(target=beat, args=(mail, config.patience / BEATS), daemon=True).start()
     try:
-        Worker(server, config, device).serve()
+        Worker(mail, config, device).serve()
     except GONE:
         os._exit(0)
 
@@ -69,6 +74,30 @@ class Mail(Protocol):
     def recv(self) -> Any: ...
 
     def send(self, message: Any) -> None: ...
+
+
+class Post:
+    """A connection that several threads send through."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.poll, self.recv = connection.poll, connection.recv
+        self._send, self._lock = connection.send, threading.Lock()
+
+    def send(self, message: Any) -> None:
+        with self._lock:
+            self._send(message)
+
+
+def beat(mail: Mail, seconds: float) -> None:
+    """Say again and again that the process runs, until nobody hears it."""
+    with suppress(*GONE):
+        while True:
+            time.sleep(seconds)
+            mail.send(Alive())
+
+
+class Unwanted(Exception):  # noqa: N818  (nothing went wrong)
+    """The job was cancelled while it was worked on."""
 
 
 class Worker:
@@ -103,16 +132,21 @@ class Worker:
             self.tell(Broken(name, " ".join(str(error).split())))
             return
         self.pipes[name] = pipe
-        self.tell(Opened(asdict(facts_of(name, pipe))))
+        self.tell(Opened(asdict(facts_of(name, pipe)), pipe.ruler))
 
     def work(self, tasks: list[Task]) -> None:
         """Sample the tasks together; where they cannot be, each alone, for one of them may be the reason."""
         self.cancelled.clear()
         try:
-            self.make(tasks)
-        except ValueError:
-            for task in tasks:
-                self.make_alone(task)
+            try:
+                self.make(tasks)
+            except ValueError:
+                if len(tasks) == 1:
+                    raise
+                for task in tasks:
+                    self.make_alone(task)
+        except ValueError as error:
+            self.refuse(tasks[0], error)
         except OSError as error:
             if isinstance(error, GONE):
                 raise
@@ -126,8 +160,11 @@ class Worker:
         try:
             self.make([task])
         except ValueError as error:
-            said = " ".join(str(error).split())
-            self.fail([task], "invalid_request", f"{said[:1].upper()}{said[1:]}.")
+            self.refuse(task, error)
+
+    def refuse(self, task: Task, error: ValueError) -> None:
+        said = " ".join(str(error).split())
+        self.fail([task], "invalid_request", f"{said[:1].upper()}{said[1:]}.")
 
     def fail(self, tasks: Sequence[Task], code: str, reason: str) -> None:
         for task in tasks:
@@ -140,24 +177,38 @@ class Worker:
             ValueError: what the model cannot do, or what does not fit in memory.
         """
         from noisereel.making.job import prepared
-        from noisereel.making.memory import samples_at_once
         from noisereel.making.recipe import recipe
 
         settings = tasks[0].settings
         pipe = self.pipes.get(settings["model"])
         if pipe is None:
             raise ValueError(f"the model {settings['model']} is not open here")
-        order = replace(ordered(settings, self.inputs), signing=self.config.signing)
+        if settings["kind"] == "upscale":
+            self.enlarge(tasks[0], pipe)  # alone, for no other begins with its clip
+            return
+        order = replace(ordered(settings, self.inputs, pipe), signing=self.config.signing)
         job = prepared(pipe, [task.settings["prompt"] for task in tasks], order)
-        kind = settings["model"], job.shape, job.known
-        if kind not in self.fitting:  # measured once
-            self.fitting[kind] = samples_at_once(job.system.first, job.shape, self.config.batch, known=job.known)
-        at_once = self.fitting[kind]
+        at_once = self.at_once(settings["model"], job, len(tasks))
         common = recipe(pipe, settings["model"], job, order)
         if settings["input"]:  # where it lies is nobody's business
             common["image" if order.image else "clip"] = f"sha256:{settings['input_sha256']}"
         for start in range(0, len(tasks), at_once):
             self.sample(tasks[start : start + at_once], job, common)
+
+    def at_once(self, model: str, job: Job, wanted: int) -> int:
+        """How many videos like the job's are sampled together, of those that are wanted.
+
+        Raises:
+            ValueError: not even one fits in memory.
+        """
+        from noisereel.making.memory import needs_measuring, samples_at_once
+
+        if not needs_measuring(job.shape, wanted):
+            return wanted
+        kind = model, job.shape, job.known
+        if kind not in self.fitting:  # measured once, for it takes as long as a short video
+            self.fitting[kind] = samples_at_once(job.system.first, job.shape, self.config.batch, known=job.known)
+        return self.fitting[kind]
 
     def sample(self, tasks: list[Task], job: Job, common: dict[str, Any]) -> None:
         """Sample the tasks in one batch, and write what is still wanted."""
@@ -184,20 +235,62 @@ class Worker:
             if task.id not in self.cancelled:
                 self.tell(Done(task.id, {**facts, **self.kept(task, one, note, job.finish)}))
 
-    def kept(self, task: Task, video: Video, note: dict[str, Any], finish: Any) -> dict[str, Any]:
+    def kept(self, task: Task, video: Video, note: dict[str, Any], finish: Finish) -> dict[str, Any]:
         """Write the video and its frames into the job's folder; returns what is said of them."""
-        import numpy as np
-        import torch
-
-        from noisereel.data.writer import whole
-
         folder = self.results.of(task.id)
         folder.mkdir(parents=True, exist_ok=True)
-        frames = ((video[0].float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
-        with whole(folder / FRAMES) as (temporary,), temporary.open("wb") as file:
-            np.savez_compressed(file, frames=frames)
+        said = save_frames(folder, as_bytes(video[0]))
         finish.write(video, folder / "video.mp4", note)
-        return {"frames": frames.shape[1], "height": frames.shape[2], "width": frames.shape[3], "note": note}
+        return {**said, "note": note}
+
+    def enlarge(self, task: Task, pipe: TextToVideo) -> None:
+        """Make a clip larger as ``noisereel upscale`` does, and write it.
+
+        Raises:
+            ValueError: what the model cannot do, or what does not fit in memory.
+        """
+        import numpy as np
+
+        from noisereel.data.writer import written
+        from noisereel.making.enlarge import Wish, enlargement
+        from noisereel.making.finish import signer
+        from noisereel.making.memory import enough_memory
+
+        wanted = task.settings
+        heard = wanted["prompt"] if wanted["prompt"] and pipe.hears else None  # to the others it is only a title
+        wish = Wish(
+            space=wanted["space"], time=wanted["time"], prompt=heard, seed=wanted["seed"], steps=asked_steps(wanted, pipe)
+        )
+        size = wanted["height"], wanted["width"]
+        job = enlargement(pipe, wish, size)
+        note = {"prompt": wanted["prompt"], **job.note(wanted["model"], f"sha256:{wanted['input_sha256']}")}
+        began, frames = time.perf_counter(), []
+        folder = self.results.of(task.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            film = written(folder / "video.mp4", fps=wanted["fps"], size=size, metadata=note)
+            with enough_memory("ask for a smaller or shorter video"), film as add:
+                clip = self.inputs.of(wanted["input"]) / INPUT
+                for piece in job.pieces(clip, wanted["frames"] // wanted["time"], lambda share: self.went_on(task, share)):
+                    add(piece)
+                    frames.append(as_bytes(piece))
+        except Unwanted:
+            return
+        said = save_frames(folder, np.concatenate(frames, axis=1))
+        if self.config.signing is not None:
+            signer(self.config.signing).sign(folder / "video.mp4", note)
+        self.tell(Done(task.id, {**said, "note": note, "batch": 1, "sampling_seconds": time.perf_counter() - began}))
+
+    def went_on(self, task: Task, share: float) -> None:
+        """After a step.
+
+        Raises:
+            Unwanted: nobody waits for it any more.
+        """
+        self.listen()
+        if task.id in self.cancelled:
+            raise Unwanted
+        self.tell(Progress([task.id], share))
 
     def listen(self) -> None:
         """Hear what the server has to say, without waiting for it."""
@@ -214,59 +307,17 @@ class Worker:
         self.server.send(message)
 
 
-def ordered(settings: dict[str, Any], inputs: Folders) -> Order:
+def asked_steps(settings: dict[str, Any], pipe: TextToVideo) -> int | None:
+    """None for the model's own, which in a cascade are not the same for every stage, and in a distilled model fixed."""
+    return None if settings["steps"] == pipe.system.first.steps else settings["steps"]
+
+
+def ordered(settings: dict[str, Any], inputs: Folders, pipe: TextToVideo) -> Order:
     """A job's settings as the library takes them."""
     from noisereel.making.job import Order
 
     path = inputs.of(settings["input"]) / INPUT if settings["input"] else None
-    named = ("negative", "steps", "guidance", "frames", "height", "width", "extend", "fps", "scale")
-    order = Order(**{name: settings[name] for name in named})
+    named = ("negative", "frames", "height", "width", "extend", "fps", "scale")
+    guidance = None if settings["guidance"] == pipe.guidance() else settings["guidance"]
+    order = Order(steps=asked_steps(settings, pipe), guidance=guidance, **{name: settings[name] for name in named})
     return replace(order, image=path) if settings["kind"] == "image" else replace(order, clip=path)
-
-
-class Previews:
-    """Small moving pictures of what is believed so far, as long as they cost little beside the sampling."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self.spent = 0.0
-        self.frames = 1  # of the latents that are decoded: as many as the time allows
-
-    def of(self, system: Any, moment: Moment, ids: Sequence[str], watched: frozenset[str]) -> list[tuple[str, bytes]]:
-        """Of those that are watched, unless previews have taken their share of the time."""
-        wanted = [(number, id) for number, id in enumerate(ids) if id in watched]
-        now = time.perf_counter()
-        if not wanted or moment.video is not None or self.spent > PREVIEW_SHARE * (now - self.began):
-            return []
-        stage, clean = system.stages[moment.stage], moment.step.clean
-        most = clean.shape[2] - stage.spare
-        frames = min(self.frames, most)
-        made = []
-        for number, id in wanted:
-            try:
-                made.append((id, picture(stage.decode(clean[number : number + 1, :, : stage.spare + frames]))))
-            except ValueError:  # not finite: the end will tell
-                continue
-        took = time.perf_counter() - now
-        self.spent += took
-        if took * most / frames < PREVIEW_SHARE / 4 * (now - self.began) * moment.step.total / (moment.step.index + 1):
-            self.frames = most  # four whole previews fit
-        return made
-
-
-def picture(video: Video, frames: int = 8, side: int = 128) -> bytes:
-    """A video as a small animated WebP."""
-    import io
-
-    import torch
-    from PIL import Image
-
-    count = video.shape[2]
-    chosen = video[0, :, torch.linspace(0, count - 1, min(frames, count)).round().long()]
-    array = ((chosen.float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).numpy()
-    first, *rest = [Image.fromarray(frame) for frame in array]
-    for image in (first, *rest):
-        image.thumbnail((side, side))
-    stream = io.BytesIO()
-    first.save(stream, "WEBP", save_all=True, append_images=rest, duration=125, loop=0, quality=60, method=0)
-    return stream.getvalue()

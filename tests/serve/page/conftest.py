@@ -24,9 +24,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def site(browser: Any, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A server with two models, for tests that get along with each other's videos."""
-    options = ["--model", f"other={tiny_folder}", "--per-key", 50]
+def site(browser: Any, tiny_folder: Path, upscaler: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server with two models and an upscaler, for tests that get along with each other's videos."""
+    options = ["--model", f"other={tiny_folder}", "--model", f"larger={upscaler}", "--per-key", 50]
     with serving(tiny_folder, tmp_path_factory.mktemp("site"), *options) as running:
         yield running
 

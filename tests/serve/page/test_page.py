@@ -186,6 +186,25 @@ def test_a_finished_video_is_made_longer(visit: Callable, site: Any) -> None:
     assert after["num_frames"] > before["num_frames"]
 
 
+def test_a_finished_video_is_enlarged_and_compared_with_itself(visit: Callable, site: Any, keep: Callable) -> None:
+    page = visit()
+    assert page.get_by_role("radio", name="larger").count() == 0  # it makes no videos
+    ask(page)
+    finished(page)
+    small = newest(site)
+    page.get_by_role("button", name="Enlarge 2×").click()
+    page.wait_for_function("id => JSON.parse(sessionStorage.getItem('noisereel-stage'))[0] !== id", arg=small["id"])
+    video = finished(page)
+    large = newest(site)
+    assert (large["kind"], large["model"], large["prompt"]) == ("upscale", "larger", small["prompt"])
+    assert video.evaluate("video => [video.videoWidth, video.videoHeight]") == [32, 32]
+    assert page.get_by_role("button", name="Another take").count() == 0
+    page.locator(".panel").get_by_role("button", name="Details").click()
+    page.get_by_role("dialog").get_by_role("button", name="Side by side").click()
+    finished(page, 1)
+    keep(page, "enlarged")
+
+
 def test_settings_travel_in_a_link(visit: Callable, keep: Callable) -> None:
     page = visit(permissions=["clipboard-read", "clipboard-write"])
     settings = {"size": "16x16", "num_frames": "3", "num_inference_steps": "7", "guidance_scale": "1.5", "seed": "11"}

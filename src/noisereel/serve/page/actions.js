@@ -19,18 +19,8 @@ const SURE = 4000; // milliseconds in which a second press deletes
 export function downloads(video) {
   const problem = make("p", { className: "problem", role: "alert" });
   const buttons = DOWNLOADS.map(([name, ending, query]) =>
-    button(name, async (event) => {
-      const pressed = event.currentTarget;
-      pressed.setAttribute("aria-busy", "true");
-      problem.textContent = "";
-      try {
-        save(await api.content(video.id, query), fileName(video.prompt, ending));
-      } catch (error) {
-        problem.textContent = error.message;
-      } finally {
-        pressed.removeAttribute("aria-busy");
-      }
-    }, "quiet small", { "aria-label": `Download as ${name}` }));
+    attempt(name, async () => save(await api.content(video.id, query), fileName(video.prompt, ending)), problem,
+      { "aria-label": `Download as ${name}` }));
   return make("div", { className: "downloads" },
     make("span", { className: "row-label", "aria-hidden": "true" }, "Download"),
     make("div", { className: "row", role: "group", "aria-label": "Download" }, buttons), problem);
@@ -40,6 +30,29 @@ function save(blob, name) {
   const address = URL.createObjectURL(blob);
   make("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 10000); // the browser reads it after the click
+}
+
+/** A button for what takes a moment and may be refused, which is said in `problem`. */
+export function attempt(text, act, problem, properties = {}) {
+  return button(text, async (event) => {
+    const pressed = event.currentTarget;
+    if (pressed.getAttribute("aria-busy")) return;
+    pressed.setAttribute("aria-busy", "true");
+    problem.textContent = "";
+    try {
+      await act();
+    } catch (error) {
+      problem.textContent = error.message;
+    } finally {
+      pressed.removeAttribute("aria-busy");
+    }
+  }, "quiet small", properties);
+}
+
+/** A button that has a finished video made larger, where a model of the server does that. */
+export function enlarging(video, does, problem) {
+  const factor = does.factor();
+  return factor > 1 && attempt(`Enlarge ${factor}×`, () => does.enlarge(video), problem);
 }
 
 /** A button that deletes when it is pressed twice. */

@@ -8,6 +8,7 @@ import { Gallery } from "./gallery.js";
 import * as jobs from "./jobs.js";
 import { askForKey } from "./key.js";
 import { Live } from "./live.js";
+import { can } from "./models.js";
 import { ofVideo } from "./settings.js";
 import { Stage } from "./stage.js";
 import { Viewer } from "./viewer.js";
@@ -15,7 +16,9 @@ import { active } from "./words.js";
 
 const LOAD = 10000; // milliseconds in which a second model should have been opened
 
-const modelOf = (video) => composer.models.all.find((model) => model.id === video.model);
+let models = [];
+const modelOf = (video) => models.find((model) => model.id === video.model);
+const upscaler = () => models.find((model) => can(model, "upscale"));
 
 /** Ask for videos, one after another, and watch them. */
 async function generate(requests) {
@@ -32,8 +35,11 @@ const does = {
     composer.settings = ofVideo(video);
     byId("prompt").focus();
   },
-  again: (video) => composer.attempt([{ ...asked(video), seed: "" }]),
-  extend: (video) => composer.attempt([{ ...asked(video), num_frames: "", seed: "", kind: "extend", "video[id]": video.id }]),
+  again: (video) => generate([{ ...asked(video), seed: "" }]),
+  extend: (video) => generate([{ ...asked(video), num_frames: "", seed: "", kind: "extend", "video[id]": video.id }]),
+  factor: () => (upscaler()?.enlarges.find(([time]) => time === 1) ?? [1, 1])[1],
+  enlarge: (video) =>
+    generate([{ model: upscaler().id, prompt: video.prompt, seed: video.seed, space: does.factor(), kind: "upscale", "video[id]": video.id }]),
 };
 
 function watchAgain(videos) {
@@ -63,8 +69,10 @@ let looking = 0;
 /** The models that are open; asked again, less and less often, for a server opens one after another. */
 async function findModels(pause = 500) {
   clearTimeout(looking);
-  const models = await api.models();
-  composer.offer(models);
+  const before = models.length;
+  models = await api.models();
+  if (models.length !== before && stage.panels.length) stage.drawAfter(); // one may have come that enlarges
+  composer.offer(models.filter((model) => can(model, "generate") || can(model, "image")));
   if (models.length && pause > LOAD) return;
   looking = setTimeout(() => findModels(Math.min(2 * pause, 4 * LOAD)).catch(() => {}), pause);
 }

@@ -7,7 +7,7 @@ import { MOST, keepFitted, noise, size, still } from "./pixels.js";
 import { active, cancelled, ready, state } from "./words.js";
 
 export class Panel {
-  /** `open(video)` enlarges; `player` plays the video with those of the panels beside it. */
+  /** `open(video)` tells all of it; `player` plays the video with those of the panels beside it. */
   constructor(video, { player, open, named }) {
     this.video = video;
     this.player = player;
@@ -16,7 +16,7 @@ export class Panel {
     this.line = make("p", { className: "state" });
     this.bar = make("progress", { max: 100, "aria-label": `Progress${named ? ` of ${video.model}` : ""}` });
     this.cancel = cancelling(video, this.problem);
-    this.open = button("Enlarge", () => open(this.video), "quiet small");
+    this.open = button("Details", () => open(this.video), "quiet small");
     this.strip = make("div", { className: "strip", role: "group", "aria-label": "How it formed, step by step" });
     this.picture = make("div", { className: "frame" });
     this.screen = make("div", { className: "screen" }, this.picture);

@@ -24,6 +24,7 @@ export function keepFitted(element, own, most = null) {
     const { width, height } = fitted(own, room);
     element.style.width = `${width}px`;
     element.style.height = `${height}px`;
+    element.classList.toggle("shrunk", width < own.width);
   });
   observer.observe(element.parentElement);
   return () => observer.disconnect();

@@ -1,7 +1,7 @@
 /** What was asked for last, as it forms: one panel, or one for each model that is compared. */
 
-import { button, byId, make } from "./dom.js";
-import { downloads } from "./actions.js";
+import { attempt, downloads, enlarging } from "./actions.js";
+import { byId, make } from "./dom.js";
 import * as jobs from "./jobs.js";
 import { can } from "./models.js";
 import { noise } from "./pixels.js";
@@ -12,7 +12,7 @@ import { active, ready } from "./words.js";
 const KEPT = "noisereel-stage"; // what this tab looked at, for after a reload
 
 export class Stage {
-  /** `does` has what the buttons do: open, extend, reuse; `modelOf(video)` finds what made it. */
+  /** `does` has what the buttons do: open, extend, enlarge, again; `modelOf(video)` finds what made it. */
   constructor(does, modelOf) {
     this.does = does;
     this.modelOf = modelOf;
@@ -75,9 +75,11 @@ export class Stage {
   drawAfter() {
     const [{ video }] = this.panels;
     if (this.panels.length > 1 || !ready(video)) return this.after.replaceChildren();
+    const problem = make("p", { className: "problem", role: "alert" });
     this.after.replaceChildren(downloads(video), make("div", { className: "row" },
-      can(this.modelOf(video), "extend") && button("Make it longer", () => this.does.extend(video), "quiet small"),
-      video.kind === "generate" && button("Another take", () => this.does.again(video), "quiet small")));
+      can(this.modelOf(video), "extend") && attempt("Make it longer", () => this.does.extend(video), problem),
+      enlarging(video, this.does, problem),
+      video.kind === "generate" && attempt("Another take", () => this.does.again(video), problem)), problem);
   }
 
   close() {

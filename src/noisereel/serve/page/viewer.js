@@ -1,7 +1,7 @@
 /** One video enlarged, with all that is known of it and all that can be done with it. */
 
 import * as api from "./api.js";
-import { deletion, downloads } from "./actions.js";
+import { attempt, deletion, downloads, enlarging } from "./actions.js";
 import { button, byId, make } from "./dom.js";
 import * as jobs from "./jobs.js";
 import { can } from "./models.js";
@@ -11,7 +11,7 @@ import { link, ofVideo } from "./settings.js";
 import { ready, state, when } from "./words.js";
 
 export class Viewer {
-  /** `does` has what the buttons do: extend, reuse, compare; `modelOf(video)` finds what made it. */
+  /** `does` has what the buttons do: extend, enlarge, reuse, compare; `modelOf(video)` finds what made it. */
   constructor(does, modelOf) {
     this.does = does;
     this.modelOf = modelOf;
@@ -50,14 +50,16 @@ export class Viewer {
   }
 
   buttons(video, problem) {
-    const then = (act) => () => { this.dialog.close(); act(); };
+    const then = (act) => async () => { await act(); this.dialog.close(); };
     const others = jobs.siblings(video);
     const done = ready(video);
+    const alone = video.kind !== "upscale"; // settings that mean something without the clip they were for
     return [
-      button("Use these settings", then(() => this.does.reuse(video)), "quiet small"),
-      done && can(this.modelOf(video), "extend") && button("Make it longer", then(() => this.does.extend(video)), "quiet small"),
-      done && others.length > 0 && button("Side by side", then(() => this.does.compare([video, ...others])), "quiet small"),
-      button("Copy link", (event) => copy(event.currentTarget, link(ofVideo(video))), "quiet small"),
+      alone && attempt("Use these settings", then(() => this.does.reuse(video)), problem),
+      done && can(this.modelOf(video), "extend") && attempt("Make it longer", then(() => this.does.extend(video)), problem),
+      done && enlarging(video, { ...this.does, enlarge: then(() => this.does.enlarge(video)) }, problem),
+      done && others.length > 0 && attempt("Side by side", then(() => this.does.compare([video, ...others])), problem),
+      alone && button("Copy link", (event) => copy(event.currentTarget, link(ofVideo(video))), "quiet small"),
       deletion(video, problem),
     ];
   }
