@@ -6,7 +6,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from noisereel.data.guard import Failure, guarded
@@ -33,20 +32,20 @@ class OnRay:
         from ray.exceptions import RayError
 
         join(self.address)
-        remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=AGAIN)(
-            partial(_apart, function) if self.risky else function
-        )
+        name = getattr(getattr(function, "func", function), "__name__", "work")  # by which Ray lists its processes
+        remote: Any = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=AGAIN)(_apart if self.risky else _here)
+        does = remote.options(name=name)
         ahead = 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / max(self.cpus, 0.01)))
         waiting, under_way = iter(tasks), deque[Any]()
         while True:
             while len(under_way) < ahead and (task := next(waiting, _End)) is not _End:
-                under_way.append(remote.remote(task))
+                under_way.append(does.remote(function, task))
             if not under_way:
                 return
             try:
                 yield ray.get(under_way.popleft())
             except RayError as error:
-                yield Failure(" ".join(str(error).split())[:300])
+                yield Failure(" ".join(str(error).split())[-300:])
 
 
 def join(address: str | None) -> None:
@@ -57,8 +56,12 @@ def join(address: str | None) -> None:
         return
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
+    except Exception as error:  # a Ray that does not start in time raises nothing more particular
         raise ValueError(f"there is no Ray cluster at {address or 'this machine'}: {' '.join(str(error).split())}") from error
+
+
+def _here(function: Callable[[Any], Any], task: Any) -> Any:
+    return function(task)
 
 
 def _apart(function: Callable[[Any], Any], task: Any) -> Any:
