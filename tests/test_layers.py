@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "noisereel"
 
 ROWS = (
     {"types"},
-    {"diffusion", "nets", "codecs", "text", "data", "worlds", "training", "checkpoint", "distributed"},
+    {"diffusion", "nets", "codecs", "text", "data", "worlds", "training", "checkpoint", "distributed", "adapters"},
     {"conditioning"},
     {"stage", "prior"},
     {"system", "trainer", "distill", "upscale"},

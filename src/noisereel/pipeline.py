@@ -14,7 +14,7 @@ from einops import rearrange, repeat
 from PIL import Image, ImageOps
 from torch import Generator, Tensor
 
-from noisereel import __version__, checkpoint
+from noisereel import __version__, adapters, checkpoint
 from noisereel.diffusion.guidance import cfg
 from noisereel.pretrained.families import Foreign, open_foreign, write_foreign
 from noisereel.pretrained.places import locate as locate
@@ -101,6 +101,26 @@ class TextToVideo:
         if self.distilled:
             index["distilled"] = self.distilled
         checkpoint.save(Path(folder), self.system.parts(), index, dtype=dtype, card=self.card)
+
+    def load_lora(self, path: str | Path, weight: float = 1.0) -> None:
+        """Put the adapters of a file on the networks they were trained for, at this weight; 0 is the model as it was.
+
+        Raises:
+            ValueError: no such file, or adapters of another model; or a foreign model, whose layers have other names here.
+        """
+        if self.foreign:
+            raise ValueError(f"adapters are for models that were trained here, not for a {self.call['recipe']}")
+        adapters.load(Path(path).expanduser(), self.networks(), weight=weight)
+
+    def fuse_lora(self) -> None:
+        """Add the adapters to the weights, so that they cost nothing more; ``save_pretrained`` then writes them along."""
+        for net in self.networks().values():
+            adapters.fuse(net)
+
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """The parts that denoise, by name."""
+        nets = {id(stage.net) for stage in self.system.stages.values()}
+        return {name: part for name, part in self.system.parts().items() if id(part) in nets}
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
         """Upload the checkpoint to the Hugging Face hub and return its address."""

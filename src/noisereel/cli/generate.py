@@ -31,6 +31,12 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     add("--like", type=Path, metavar="FILE", help="make the video of a generated file again, with its prompt, seed, model and settings; what else is given is changed")  # fmt: skip # noqa: E501
     add("-o", "--output", type=Path, metavar="FILE", help="its ending says the format: mp4 (out.mp4 if not given; out.apng if transparent), webm, gif, webp, apng, or png for a contact sheet; several videos are numbered")  # fmt: skip # noqa: E501
     add("--model", help="a shipped model, a folder, or a name on the Hugging Face hub; default if not given")
+    add(
+        "--lora",
+        action="append",
+        metavar="FILE[=WEIGHT]",
+        help="an adapter of train --lora, at a weight; 1 if not given",
+    )
     add("--seed", type=int, help="of the first video, the others count up from it; random and printed if not given")
     add("--count", type=int, default=1, metavar="N", help="videos for each prompt")
     add("--steps", type=int, metavar="N", help="sampling steps: more is slower and finer")
@@ -71,6 +77,9 @@ def run(options: Namespace) -> dict[str, Any]:
         prompts = repeated(options.prompt, options.count)
         paths = places(options, len(prompts))
         pipe = TextToVideo.from_pretrained(options.model).to(pick(options.device))
+        for path, weight in map(weighed, options.lora or ()):
+            pipe.load_lora(path, weight)
+            pipe.fuse_lora()
         order = Order(**{field.name: getattr(options, field.name) for field in fields(Order)})
         job = prepared(pipe, prompts, order)
         at_once = affordable(job, paths[0], len(prompts))
@@ -78,7 +87,7 @@ def run(options: Namespace) -> dict[str, Any]:
             raise ValueError(f"--stages shows what the stages of a cascade made, and {options.model} has one: leave it out")
         unknown = tell_unknown_words(pipe, prompts)
     seed = secrets.randbits(31) if options.seed is None else options.seed
-    common = recipe(pipe, options.model, job, order)
+    common = recipe(pipe, options.model, job, order) | ({"lora": options.lora} if options.lora else {})
     made = [{"prompt": prompt, "seed": seed + number, **common} for number, prompt in enumerate(prompts)]
     with progress("sampling") as report:
         problems = make(job, made, paths, at_once, clock, report, stages=options.stages)
@@ -87,6 +96,19 @@ def run(options: Namespace) -> dict[str, Any]:
     videos = [{"path": str(path), **note} for path, note in zip(paths, made, strict=True)]
     first = {key: videos[0][key] for key in ("path", "seed", "model", "steps")}
     return {**first, "seconds": clock.seconds, "unknown_words": unknown, "videos": videos}
+
+
+def weighed(given: str) -> tuple[str, float]:
+    """The file and the weight of an adapter.
+
+    Raises:
+        ValueError: the weight is not a number.
+    """
+    path, equals, weight = given.rpartition("=")
+    try:
+        return (path, float(weight)) if equals else (given, 1.0)
+    except ValueError as error:
+        raise ValueError(f"--lora takes FILE or FILE=WEIGHT, such as {path}=0.8, not {given}") from error
 
 
 def make(

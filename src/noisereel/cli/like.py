@@ -10,7 +10,7 @@ from typing import Any
 
 from noisereel import __version__
 
-PLAIN = ("seed", "model", "steps", "guidance", "negative", "height", "width", "fps", "scale", "extend")
+PLAIN = ("seed", "model", "steps", "guidance", "negative", "height", "width", "fps", "scale", "extend", "lora")
 FILES = ("image", "clip")
 HASHED = "sha256:"
 

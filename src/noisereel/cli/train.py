@@ -25,16 +25,30 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     Raises:
         ValueError: what argparse would exit for.
     """
+    options = recipe_options(arguments, "train", USAGE, add_options)
+    if options is None:
+        return None
+    options.out = options.out and Path(options.out)
+    return checked(options)
+
+
+def recipe_options(
+    arguments: Sequence[str], verb: str, usage: str, add_options: Callable[[Callable[..., Any]], None]
+) -> Namespace | None:
+    """What follows a verb that takes a recipe: its name, its own arguments, and the verb's options."""
     from noisereel.recipes.plan import RECIPES, recipe
 
     if not arguments or arguments[0].startswith("-"):
         if not {"-h", "--help"} & set(arguments):
-            raise ValueError(f"name a recipe first, such as noisereel train {next(iter(RECIPES))} --out runs/first")
-        print(USAGE.format(recipes="\n\n".join(parser_of(name, recipe(name)).format_usage() for name in RECIPES)))
+            raise ValueError(
+                f"name a recipe first, such as noisereel {verb} {next(iter(RECIPES))}; see noisereel {verb} --help"
+            )
+        shown = (parser_of(name, recipe(name), verb, add_options).format_usage() for name in RECIPES)
+        print(usage.format(recipes="\n\n".join(shown)))
         return None
     name, *rest = arguments
     function = recipe(name)
-    parser = parser_of(name, function)
+    parser = parser_of(name, function, verb, add_options)
     if {"-h", "--help"} & set(rest):
         print(parser.format_help())
         return None
@@ -42,18 +56,23 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
         given = vars(parser.parse_args(rest))
     except ArgumentError as error:
         raise ValueError(explained(str(error), list(parser._option_string_actions), name)) from error
-    given["out"] = given["out"] and Path(given["out"])
     taken = {argument: given.pop(argument) for argument in inspect.signature(function).parameters}
-    return checked(Namespace(recipe=name, arguments=taken, **given))
+    return Namespace(recipe=name, arguments=taken, **given)
 
 
-def parser_of(name: str, function: Callable[..., Any]) -> Any:
-    """A parser of the run's options and of the recipe's keyword arguments; their help is the recipe's docstring."""
+def parser_of(name: str, function: Callable[..., Any], verb: str, add_options: Callable[[Callable[..., Any]], None]) -> Any:
+    """A parser of a verb's options and of the recipe's keyword arguments; their help is the recipe's docstring."""
     from jsonargparse import ArgumentParser
 
     summary = (inspect.getdoc(function) or "").split("\n")[0]
-    parser = ArgumentParser(prog=f"noisereel train {name}", exit_on_error=False, description=summary, print_config=None)
-    add = parser.add_argument
+    parser = ArgumentParser(prog=f"noisereel {verb} {name}", exit_on_error=False, description=summary, print_config=None)
+    add_options(parser.add_argument)
+    parser.add_function_arguments(function, as_group=True)
+    return parser
+
+
+def add_options(add: Callable[..., Any]) -> None:
+    """Where and how to run."""
     add("--out", metavar="FOLDER", help="where the run lives: checkpoints, metrics.jsonl, previews, and the model")
     add("--config", action="config", metavar="FILE", help="a yaml file of options; the command line has the last word")
     add(
@@ -61,6 +80,7 @@ def parser_of(name: str, function: Callable[..., Any]) -> Any:
         metavar="MODEL",
         help="begin with a model's weights, which have the earlier phases behind them: train the last",
     )
+    add("--lora", type=int, metavar="RANK", help="train an adapter on the network of --start, which stays as it is")
     add("--phase", metavar="NAME", help="train this phase alone, after those it builds on; without, the rest and the model")
     add("--minutes", type=float, help="stop after so long; the same command goes on")
     add("--resume", nargs="?", const="latest", choices=("latest",), help="refuse to begin: there must be a run to continue")
@@ -74,8 +94,6 @@ def parser_of(name: str, function: Callable[..., Any]) -> Any:
     add("--overfit", type=int, metavar="N", help="train on N clips only, to see that everything can be learned")
     add("--dry-run", action="store_true", help="say what would be trained, how large it is and what a clip costs")
     add("--json", action="store_true", help="print one JSON object, for machines")
-    parser.add_function_arguments(function, as_group=True)
-    return parser
 
 
 def explained(problem: str, legal: Sequence[str], recipe: str) -> str:
@@ -83,7 +101,7 @@ def explained(problem: str, legal: Sequence[str], recipe: str) -> str:
     words = problem.split()
     if problem.startswith("unrecognized arguments:"):
         option = words[2].split("=")[0]
-        return f"recipe {recipe} has no option {option}{close_match(option, legal) or f'; see noisereel train {recipe} --help'}"
+        return f"recipe {recipe} has no option {option}{close_match(option, legal) or '; see its --help'}"
     return " ".join(words).replace("Parser key ", "option ").replace("typing.", "")
 
 
@@ -95,7 +113,9 @@ def checked(options: Namespace) -> Namespace:
     """
     if options.out is None and not options.dry_run:
         raise ValueError(f"say where the run should live: --out runs/{options.recipe}")
-    for name, least in (("minutes", 0), ("checkpoint", 0), ("workers", 0), ("shard", 0), ("overfit", 1)):
+    if options.lora is not None and not options.start:
+        raise ValueError("--lora trains an adapter on a trained model: say which, --start MODEL")
+    for name, least in (("lora", 1), ("minutes", 0), ("checkpoint", 0), ("workers", 0), ("shard", 0), ("overfit", 1)):
         value = getattr(options, name)
         if value is not None and not value >= least:
             raise ValueError(f"--{name} takes {least} or more, not {value}")

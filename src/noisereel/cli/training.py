@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
-from noisereel import checkpoint, distributed
+from noisereel import adapters, checkpoint, distributed
 from noisereel.cli.card import model_card
 from noisereel.cli.progress import progress
 from noisereel.data.mix import InTurn, Mix, limited
@@ -23,6 +24,7 @@ from noisereel.distributed import Alone, Processes
 from noisereel.making.device import computes_in_bf16, pick
 from noisereel.pipeline import TextToVideo, locate
 from noisereel.recipes.plan import Plan, rebuild
+from noisereel.stage import Stage
 from noisereel.trainer import Phase, Trainer
 
 CALL = "run.json"  # what the run was asked to do: its recipe call
@@ -39,7 +41,7 @@ def train(options: Namespace) -> dict[str, Any] | None:
         KeyboardInterrupt: stopped by Ctrl-C, after everything was saved.
     """
     call = {"recipe": options.recipe, "arguments": options.arguments}
-    asked = {**call, "overfit": options.overfit, "start": options.start}
+    asked = {**call, "overfit": options.overfit, "start": options.start, "lora": options.lora}
     check_folder(options.out, asked, resume=options.resume is not None)
     device = distributed.own(pick(options.device))
     deadline = time.monotonic() + 60 * (math.inf if options.minutes is None else options.minutes)
@@ -55,6 +57,8 @@ def train(options: Namespace) -> dict[str, Any] | None:
     # The others may be trained at this moment, by other processes: who asks for no phase joins them.
     if options.phase and not options.start:
         return {"out": str(options.out), "phase": options.phase, "finished": trainer.finished, **learned(trainer)}
+    if options.lora:
+        return {"out": str(options.out), **saved_adapter(options.out, plan), "finished": trainer.finished, **learned(trainer)}
     about = {**learned(trainer), "precision": trainer.precision, "device": str(device), "torch": torch.__version__}
     model = options.out / "model"
     TextToVideo(system=plan.system, call=call, card=model_card(call, about), about=about).save_pretrained(model)
@@ -72,6 +76,8 @@ def planned(options: Namespace) -> tuple[Plan, list[Phase]]:
     if options.start:
         phases = phases[-1:]
         checkpoint.load(locate(options.start), plan.system.parts())  # now, for making the phases learned words
+    if options.lora:
+        phases = [adapted(phase, options.lora, options.arguments.get("seed", 0)) for phase in phases]
     return plan, phases
 
 
@@ -106,6 +112,23 @@ def trained(
             # Its parts stay in shards: what builds on them is planned anew, and finds it in the checkpoint.
             return trained(options, planned(options), device, ranks, deadline)
     return plan, trainer
+
+
+def adapted(phase: Phase, rank: int, seed: int) -> Phase:
+    """The phase in which an adapter alone learns, on the network of its stage.
+
+    Raises:
+        ValueError: what it trains is no stage.
+    """
+    if not isinstance(phase.target, Stage) or not isinstance(phase.target.net, nn.Module):
+        raise ValueError(f"phase {phase.name} trains no network with blocks: --lora cannot adapt it")
+    return replace(phase, moving=adapters.add(phase.target.net, rank, seed=seed))
+
+
+def saved_adapter(folder: Path, plan: Plan) -> dict[str, str]:
+    """Where the adapter was written."""
+    nets = {name: part for name, part in plan.system.parts().items() if hasattr(part, "peft_config")}
+    return {"lora": str(adapters.save(folder / "lora" / adapters.FILE, nets))}
 
 
 def built_on(phases: list[Phase], name: str) -> list[Phase]:
