@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from noisereel.codecs.contrasts import Contrasts
 from noisereel.codecs.pixels import Pixels
+from noisereel.diffusion.times import logit_normal
 from noisereel.recipes.make_a_video_networks import between, decoder, prior, upsampler
 from noisereel.recipes.make_a_video_training import phases
 from noisereel.recipes.plan import Plan, initialised, sized
@@ -38,22 +40,24 @@ SIZES: dict[str, dict[str, Any]] = {
         pairs=32, piece=6, batch=8, text_rate=2e-3, rate=2e-3,
     ),
     "small": dict(
-        shape=(4, 32, 32), fps=3.2, codec=Pixels(patch=2), shift=-3.0, predicts="x0",
+        shape=(4, 32, 32), fps=3.2, codec=Contrasts(), shift=-2.5, draw=logit_normal(0.5, 1.2), predicts="x0",
         text=dict(dim=128), encoder=dict(dim=128, size=32, width=128, depth=2),
         prior=dict(width=192, depth=4, heads=6), prior_guidance=1.5,
-        net=dict(width=64, multipliers=(1, 2, 3), depth=1, attention=(False, True, True), head_width=32, norm_groups=16),
+        net=dict(
+            width=32, multipliers=(1, 2, 4), depth=(1, 1, 2), attention=(False, False, True), head_width=32, norm_groups=16,
+        ),
         larger=dict(
             super=dict(
-                space=2, apart=False, codec=Pixels(patch=2), shift=-3.0, predicts="x0",
+                space=2, apart=False, codec=Contrasts(), shift=-3.0, predicts="x0",
                 noise=0.2, frames=8, crop=32, batch=8, rate=6e-4,
-                net=dict(width=48, multipliers=(1, 2), depth=1, attention=(False, False), norm_groups=16),
+                net=dict(width=32, multipliers=(1, 2), depth=1, attention=(False, False), norm_groups=16),
             ),
         ),
         clips=dict(
-            contrastive=60_000, prior=60_000, images=64_000, fast=2_000, videos=10_000, between=3_000, super_images=24_000,
+            contrastive=60_000, prior=60_000, images=80_000, fast=2_000, videos=20_000, between=4_000, super_images=24_000,
             super=3_000,
         ),
-        pairs=128, piece=11, batch=8, text_rate=1e-3, rate=1e-3,
+        pairs=128, piece=11, batch=8, text_rate=1e-3, rate=1.5e-3,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=3.2, codec=Pixels(patch=2), shift=-4.0, predicts="x0",

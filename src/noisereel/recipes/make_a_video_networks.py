@@ -8,6 +8,7 @@ from typing import Any
 from noisereel.conditioning import KnownFrames, LowRes, either, every, first
 from noisereel.diffusion.guidance import cfg
 from noisereel.diffusion.samplers import ancestral
+from noisereel.diffusion.times import stratified
 from noisereel.nets.layers import ScalarEmbedding, zero
 from noisereel.nets.residual import HintSkip
 from noisereel.nets.unet import UNet
@@ -56,7 +57,7 @@ def decoder(preset: dict[str, Any], text: Prior) -> Stage:
     zero(fps.mlp[-1])  # images have no frame rate: it means nothing until videos give it a meaning
     return Stage(
         net=net,
-        diffusion=diffusion(preset["predicts"], preset["shift"]),
+        diffusion=diffusion(preset["predicts"], preset["shift"], preset.get("draw", stratified)),
         codec=codec,
         text=text,
         shape=preset["shape"],
