@@ -11,7 +11,7 @@ from noisereel.data.mix import Mix, limited
 from noisereel.recipes.plan import rebuild
 from noisereel.recipes.vdm import SIZES, vdm
 from noisereel.trainer import Trainer
-from noisereel.types import Cond, Text
+from noisereel.types import Cond, Text, generators
 from noisereel.worlds.pools import Pools
 
 GOLDEN = Path(__file__).parent / "vdm_tiny_losses.json"
@@ -98,6 +98,15 @@ def test_images_come_first_where_there_are_images():
     assert [phase.name for phase in vdm(size="tiny").phases()] == ["images", "joint"]
     assert [phase.name for phase in vdm(size="tiny", images=0).phases()] == ["joint"]
     assert vdm(size="tiny").phases()[0].data(0).video.shape == (32, 3, 1, 16, 16)
+
+
+def test_small_learns_what_words_of_motion_mean_from_first_frames_that_are_given():
+    images, animated, joint = vdm(size="small").phases()
+    assert (images.name, animated.name, joint.name) == ("images", "animated", "joint")
+    assert animated.target.net is joint.target.net
+    assert joint.target.prefixes < animated.target.prefixes == 1.0  # of every clip some frames are given, and never all
+    draws = [phase.target.diffusion.draw(generators(0, range(1000))).median() for phase in (joint, animated)]
+    assert draws[0] < 0.75 < 0.9 < draws[1]  # nothing of the others is to be seen
 
 
 def test_tiny_learns_four_clips(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from noisereel.codecs.contrasts import Contrasts
@@ -30,11 +31,12 @@ SIZES: dict[str, dict[str, Any]] = {
         stills=256, clips=512, batch=8, rate=2e-3,
     ),
     "small": dict(
-        shape=(8, 32, 32), fps=8.0, codec=Contrasts(), shift=-2.5, draw=logit_normal(0.5, 1.2), predicts="x0", text=128,
+        shape=(8, 32, 32), fps=8.0, codec=Contrasts(), shift=-2.5, draw=logit_normal(1.0, 1.2), predicts="x0", text=128,
         net=dict(
             width=32, multipliers=(1, 2, 4), depth=(1, 1, 2), attention=(False, False, True), head_width=32, norm_groups=16,
+            temporal_conv="residual",
         ),
-        stills=80_000, clips=48_000, batch=8, rate=1.5e-3,
+        prefixes=0.3, stills=80_000, animated=12_000, clips=60_000, batch=8, rate=1.5e-3,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=16.0, codec=Pixels(patch=2), shift=-5.0, predicts="x0", text=256,
@@ -96,34 +98,46 @@ def vdm(
         guide=cfg(guidance),
         sampler=ancestral(gamma=0.3),
         steps=steps,
+        prefixes=preset.get("prefixes", 0.0),
     )
-
     return Plan(system=System(stages={"base": stage}), phases=lambda: phases(stage, preset, data, images, seed))
 
 
 def phases(stage: Stage, preset: dict[str, Any], data: str, images: int, seed: int) -> list[Phase]:
-    """Images alone, where the size begins with them; then videos, with images appended."""
+    """Images alone; how first frames go on, where the size begins so; then videos, with images appended."""
     pools = Pools.open(data, shape=stage.shape, fps=stage.fps)
     learn_words(stage.text, lambda: pools.captions(1500))
+    batch, pairs = preset["batch"], dict(images=pools.images, images_per_clip=images) if images else {}
+    rows: dict[str, tuple[int, Stage, Mix]] = {}
+    if images:  # an image costs a fraction of a clip, so what things look like is met sooner
+        rows["images"] = preset["stills"], stage, Mix(images=pools.images, batch=4 * batch, seed=seed)
+    rows["animated"] = preset.get("animated", 0), animating(stage), Mix(video=pools.video, batch=batch, seed=seed)
+    rows["joint"] = preset["clips"], stage, Mix(video=pools.video, batch=batch, seed=seed, **pairs)
     common: dict[str, Any] = dict(
-        target=stage,
         held_out=Mix(video=pools.held_out, batch=64)(0),
         learning_rate=preset["rate"],
         prompts=pools.prompts(8),
     )
-    joint = Mix(
-        video=pools.video,
-        images=pools.images if images else None,
-        images_per_clip=images,
-        batch=preset["batch"],
-        seed=seed,
-    )
-    videos = Phase(name="joint", data=joint, decay="cosine", **paced(preset["clips"], joint.batch), **common)
-    if not (images and preset["stills"]):
-        return [videos]
-    # An image costs a fraction of a clip, so what things look like is met sooner; how they move is left to the videos.
-    alone = Mix(images=pools.images, batch=4 * preset["batch"], seed=seed)
-    return [Phase(name="images", data=alone, **paced(preset["stills"], alone.batch), **common), videos]
+    return [
+        Phase(
+            name=name,
+            target=target,
+            data=mix,
+            decay="cosine" if name == "joint" else "constant",
+            **paced(clips, mix.batch),
+            **common,
+        )
+        for name, (clips, target, mix) in rows.items()
+        if clips
+    ]
+
+
+def animating(stage: Stage) -> Stage:
+    """The stage as it is trained to go on from first frames, with little to be seen of the others.
+
+    Where all of a video is unknown, where a thing is drowns where it goes, and words of motion are learned late or never.
+    """
+    return replace(stage, prefixes=1.0, diffusion=replace(stage.diffusion, draw=logit_normal(2.5, 0.7)))
 
 
 def diffusion(predicts: Predicts, shift: float, draw: DrawTime = stratified) -> Diffusion:
