@@ -24,6 +24,7 @@ VERBS = {
     "data": "say what a folder of videos holds, or write it in another layout",
     "distill": "teach a trained model to sample in few steps",
     "evaluate": "measure how well a model follows its prompts",
+    "compare": "measure several models alike, in one report",
     "serve": "a web page and an API that make videos",
     "show": "what a model or a generated file says about itself",
     "env": "versions, processor features and devices, for a bug report",

@@ -51,7 +51,10 @@ class Sampled:
 
     done: int
     total: int
-    following: Following | None = None  # with the last
+    following: Following | None = None  # with the last, and what was judged
+    videos: Video | None = None
+    prompts: Sequence[str] = ()
+    scenes: Sequence[Scene] = ()
 
 
 def following(
@@ -85,13 +88,17 @@ def following(
         if start + batch < count:
             yield Sampled(done=start + len(chosen), total=count)
     seconds = (time.monotonic() - begun) / count
-    result = judged(torch.cat(videos), scenes, fps, part)
+    every = torch.cat(videos)
+    result = judged(every, scenes, fps, part)
     yield Sampled(
         done=count,
         total=count,
         following=Following(
             **result, ceiling=ceiling, count=count, seed=seed, wording=wording, shape=shape, seconds_per_clip=seconds
         ),
+        videos=every,
+        prompts=prompts,
+        scenes=scenes,
     )
 
 

@@ -47,6 +47,7 @@ class Reading:
     ground: str | None = None
     motion: str | None = None
     trajectory: Float[np.ndarray, "3 t"] | None = None  # x, y, radius in pictures; None if the object is ever missing
+    colours: Float[np.ndarray, "t 3"] | None = None  # of the object in each frame, in [-1, 1]; None as above
     residuals: Mapping[str, float]  # root mean square, in pictures, for each law that could be
     likeness: Mapping[str, float]  # intersection over union with each outline
 
@@ -96,6 +97,7 @@ def read(video: Float[Tensor, "3 t h w"], fps: float, part: Part = "full", secon
         ground=ground,
         motion=motion,
         trajectory=trajectory,
+        colours=seen.colours,
         residuals=residuals,
         likeness={shape: float(frame_by_frame.mean()) for shape, frame_by_frame in likeness.items()},
     )
@@ -177,14 +179,14 @@ def _to_pixels(trajectory: Float[np.ndarray, "3 t"], height: int, width: int) ->
 def _same_in_all(colours: Float[np.ndarray, "t 3"], palette: Mapping[str, tuple[int, int, int]]) -> str | None:
     """The palette's nearest colour if it is near, and the same in every frame."""
     names = list(palette)
-    known = _oklab(np.stack([pixel(palette[name]) for name in names]))
-    distances = np.linalg.norm(_oklab(colours)[:, None] - known, axis=-1)
+    known = oklab(np.stack([pixel(palette[name]) for name in names]))
+    distances = np.linalg.norm(oklab(colours)[:, None] - known, axis=-1)
     nearest = distances.argmin(axis=1)
     agreed = (nearest == nearest[0]).all() and (distances.min(axis=1) <= _COLOUR_TOLERANCE).all()
     return names[nearest[0]] if agreed else None
 
 
-def _oklab(colours: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+def oklab(colours: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     """sRGB in [-1, 1] to OKLab, where distances are about as large as they look (Ottosson 2020)."""
     coded = np.clip((colours + 1) / 2, 0, 1)
     linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
