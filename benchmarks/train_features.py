@@ -49,6 +49,7 @@ def main() -> None:
         if step.held_out:
             print(step.clips, round(step.loss, 4), step.held_out, flush=True)
     trainer.adopt_average()
+    net.normalise(phase.held_out.video)
     SHIPPED.mkdir(exist_ok=True)
     checkpoint.write_json(SHIPPED / "config.json", net.config)
     checkpoint.write_tensors(SHIPPED / "model.safetensors", {name: value.half() for name, value in net.state_dict().items()})

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from noisereel.evaluate.distances import frechet, kernel, nearest
+from noisereel.evaluate.features import shipped
 from noisereel.evaluate.measure import Estimate, Measure, halves, mean_of
+from noisereel.worlds.shapes import render, scene
 
 
 def estimate(value, half=0.1):
@@ -55,6 +57,19 @@ def test_halves_tell_sets_apart_and_say_how_surely():
     one, other = torch.randn(400, 4, generator=rng), torch.randn(400, 4, generator=rng)
     same, moved = halves(kernel, one, other), halves(kernel, one + 0.5, other)
     assert same.low < 0.05 < moved.low < moved.value < moved.high
+
+
+def test_features_see_clips_of_any_size_and_length_alike_and_are_normal():
+    net = shipped()
+    scenes = [scene(number, "full", "held_out") for number in range(64)]
+    small, large = (torch.stack([render(one, *shape) for one in scenes]) for shape in ((8, 32, 32, 8.0), (16, 64, 64, 16.0)))
+    seen, seen_large = net.see(small), net.see(large)
+    assert seen.square().mean() == pytest.approx(1, abs=0.2)
+    assert (seen - seen_large).norm() < 0.5 * (seen - seen_large.roll(1, dims=0)).norm()
+    net.normalise(small)
+    again = net.see(small)
+    assert again.mean(0).abs().max() < 1e-4
+    assert again.square().mean() == pytest.approx(1, abs=1e-4)
 
 
 def test_the_nearest_of_a_copy_is_at_no_distance():

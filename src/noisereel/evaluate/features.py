@@ -27,6 +27,9 @@ class ClipFeatures(nn.Module):
     is given; where in the picture something happens is averaged away.
     """
 
+    centre: Tensor
+    spread: Tensor
+
     def __init__(self, *, words: Sequence[str] = (), widths: Sequence[int] = (32, 64, 96), features: int = 64) -> None:
         super().__init__()
         self.config: dict[str, Any] = dict(words=tuple(words), widths=tuple(widths), features=features)
@@ -37,18 +40,28 @@ class ClipFeatures(nn.Module):
             self.layers.append(nn.Sequential(conv, nn.GroupNorm(8, out), nn.SiLU()))
         self.to_features = nn.Linear(2 * widths[-1], features)
         self.to_words = nn.Linear(features, len(words))
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(()))
 
     def forward(self, video: Video) -> Float[Tensor, "b f"]:
         """The features of clips in [-1, 1] of any size and length, seen at ``SIZE``."""
-        video = _looked_at(video)
+        x = _looked_at(video)
         for layer in self.layers:
-            video = layer(video)
-        return self.to_features(torch.cat([video.mean(dim=(2, 3, 4)), video.amax(dim=(2, 3, 4))], dim=1))
+            x = layer(x)
+        return self.to_features(torch.cat([x.mean(dim=(2, 3, 4)), x.amax(dim=(2, 3, 4))], dim=1))
 
     @torch.no_grad()
     def see(self, videos: Video, batch: int = 64) -> Float[Tensor, "n f"]:
-        """The features of many clips, a few at a time."""
-        return torch.cat([self(some.to(self.to_words.weight)) for some in videos.split(batch)])
+        """The features of many clips, a few at a time, about their centre and at unit variance of true clips."""
+        features = torch.cat([self(some.to(self.spread)) for some in videos.split(batch)])
+        return (features - self.centre) / self.spread
+
+    @torch.no_grad()
+    def normalise(self, videos: Video) -> None:
+        """Take centre and spread from true clips."""
+        features = self.see(videos)
+        self.centre.add_(self.spread * features.mean(0))
+        self.spread.mul_((features - features.mean(0)).square().mean().sqrt())
 
     def loss(self, batch: Batch, rng: Rng) -> Loss:
         """Cross-entropy of each word of the captions."""
@@ -86,7 +99,7 @@ def shipped() -> ClipFeatures:
     return net.eval().requires_grad_(False)
 
 
-def _looked_at(video: Video) -> Video:
+def _looked_at(video: Float[Tensor, "b c _ _ _"]) -> Float[Tensor, "b c _ _ _"]:
     """``SIZE`` of a video: evenly spread frames, their pixels averaged or interpolated."""
     frames, height, width = SIZE
     if video.shape[2] != frames:

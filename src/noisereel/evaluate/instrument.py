@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import torch
@@ -137,10 +137,10 @@ def clip_values(shown: Shown) -> dict[str, list[float]]:
 
 def set_measures(model: Shown, true: Shown) -> list[Measure]:
     """What can be said of many clips together, by the features of version ``VERSION``."""
-    net, shape = shipped(), true.videos.shape[2:]
-    drawn = partial(_drawn, part=true.part, shape=(shape[0], shape[1], shape[2]), fps=true.fps)
-    reference = net.see(drawn("held_out", REFERENCE, len(true.videos)))
-    training = net.see(drawn("train", 0, TRAINING_CLIPS))
+    net, (frames, height, width) = shipped(), true.videos.shape[2:]
+    seen_of = partial(_seen, part=true.part, shape=(frames, height, width), fps=true.fps)
+    reference = seen_of("held_out", REFERENCE, len(true.videos))
+    training = seen_of("train", 0, TRAINING_CLIPS)
     seen = {
         "model": net.see(model.videos),
         "truth": net.see(true.videos),
@@ -205,9 +205,10 @@ def flickering(videos: Video) -> Video:
     return videos.lerp(torch.ones(()), share)
 
 
-def _drawn(
+@lru_cache(maxsize=8)  # models that are compared are often of one size
+def _seen(
     split: Literal["train", "held_out"], first: int, count: int, *, part: Part, shape: tuple[int, int, int], fps: float
-) -> Float[Tensor, "n 3 t h w"]:
-    """True clips of scenes by number."""
-    numbers = range(first, first + count)
-    return torch.stack([render(scene(number, part, split, seconds=shape[0] / fps), *shape, fps) for number in numbers])
+) -> Float[Tensor, "n f"]:
+    """The features of true clips, by the numbers of their scenes."""
+    scenes = [scene(number, part, split, seconds=shape[0] / fps) for number in range(first, first + count)]
+    return shipped().see(torch.stack([render(one, *shape, fps) for one in scenes]))

@@ -107,7 +107,8 @@ def phases(stage: Stage, preset: dict[str, Any], data: str, images: int, seed: i
     """Images alone; how first frames go on, where the size begins so; then videos, with images appended."""
     pools = Pools.open(data, shape=stage.shape, fps=stage.fps)
     learn_words(stage.text, lambda: pools.captions(1500))
-    batch, pairs = preset["batch"], dict(images=pools.images, images_per_clip=images) if images else {}
+    batch = preset["batch"]
+    pairs: dict[str, Any] = dict(images=pools.images, images_per_clip=images) if images else {}
     rows: dict[str, tuple[int, Stage, Mix]] = {}
     if images:  # an image costs a fraction of a clip, so what things look like is met sooner
         rows["images"] = preset["stills"], stage, Mix(images=pools.images, batch=4 * batch, seed=seed)
