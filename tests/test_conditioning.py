@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from noisereel.codecs.pixels import Pixels
-from noisereel.conditioning import KnownFrames, LowRes, drop_captions, either, every, first, resize
+from noisereel.conditioning import KnownFrames, LowRes, drop_captions, either, every, first, resize, some_first
 from noisereel.diffusion.schedules import Rectified
 from noisereel.types import Rng, Video, generators
 
@@ -218,3 +218,15 @@ def test_what_a_video_becomes_is_as_long_as_the_stage_where_it_can_be() -> None:
     given = LowRes(size=(7, 16, 16), time=2, space=4)
     sizes = [given.enlarged(torch.zeros(1, 3, *shape)) for shape in ((4, 4, 4), (3, 4, 4), (8, 2, 4))]
     assert sizes == [(7, 16, 16), (6, 16, 16), (16, 8, 16)]
+
+
+def test_first_frames_that_are_known_are_one_to_the_most_that_is_asked_for():
+    rng = generators(0, range(2000))
+    counts = some_first(8, None, 0.5, rng).sum(1)
+    assert counts.min() == 0
+    assert sorted(set(counts[counts > 0].tolist())) == list(range(1, 8))
+    assert (counts > 0).float().mean() == pytest.approx(0.5, abs=0.05)
+    assert some_first(8, None, 1.0, generators(0, range(200)), most=1).sum(1).tolist() == [1] * 200
+    known = some_first(8, None, 1.0, generators(0, range(200)), most=3)
+    assert sorted(set(known.sum(1).tolist())) == [1, 2, 3]
+    assert known[:, 0].all()  # the first, not any

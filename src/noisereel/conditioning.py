@@ -180,14 +180,17 @@ def _drawn(numbers: Sequence[int], rng: Rng) -> Int[Tensor, "b"]:
     return torch.tensor(numbers)[drawn]
 
 
-def some_first(frames: int, groups: Groups | None, rate: float, rng: Rng) -> Bool[Tensor, "b t"]:
+def some_first(frames: int, groups: Groups | None, rate: float, rng: Rng, most: int = 0) -> Bool[Tensor, "b t"]:
     """Which frames are known: with probability ``rate`` the first few of a sample's first clip, never all of it.
+
+    They are one to ``most``, or to all but one where that is 0.
 
     What a stage is trained with that shall continue videos and animate images (see ``diffusion.guidance.hold``).
     """
     chosen, share = rand(rng, 2).unbind(1)
     first = torch.full((len(rng),), frames) if groups is None else (groups == groups[:, :1]).sum(1).cpu()
-    count = torch.where(chosen < rate, 1 + (share * (first - 1)).long(), 0).clamp(max=first - 1)
+    longest = (first - 1).clamp(max=most) if most else first - 1
+    count = torch.where(chosen < rate, 1 + (share * longest).long(), 0).clamp(max=longest)
     return torch.arange(frames) < count[:, None]
 
 

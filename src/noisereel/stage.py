@@ -64,6 +64,7 @@ class Stage:
     caption_dropout: float = 0.1
     prefixes: float = 0.0  # how often training shows the first latent frames of a clip clean; if ever, sampling holds them so
     apart: bool = False  # each frame is sampled as an image, all of a video from the same noise (Make-A-Video, section 3.2.3)
+    longest_prefix: int = 0  # how many of them at most; 0 for all but one
     reconstruction: float = 2.0  # else the weight of reconstruction guidance where frames are known
 
     def __post_init__(self) -> None:
@@ -73,7 +74,9 @@ class Stage:
     def loss(self, batch: Batch, rng: Rng) -> Loss:
         """The training loss of a batch: encode, drop captions, condition, and measure the denoising error."""
         x0, cond = self.shown(batch, rng, self.caption_dropout)
-        known = some_first(x0.shape[2], cond.groups, self.prefixes, rng).to(x0.device) if self.prefixes else None
+        known = None
+        if self.prefixes:
+            known = some_first(x0.shape[2], cond.groups, self.prefixes, rng, self.longest_prefix).to(x0.device)
         return Loss(total=self.diffusion.loss(self.net, x0, cond, rng, known).mean())
 
     def validate(self, batch: Batch, rng: Rng) -> dict[str, float]:

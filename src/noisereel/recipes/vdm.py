@@ -31,12 +31,12 @@ SIZES: dict[str, dict[str, Any]] = {
         stills=256, clips=512, batch=8, rate=2e-3,
     ),
     "small": dict(
-        shape=(8, 32, 32), fps=8.0, codec=Contrasts(), shift=-2.5, draw=logit_normal(1.0, 1.2), predicts="x0", text=128,
+        shape=(8, 32, 32), fps=8.0, codec=Contrasts(), shift=-2.5, draw=logit_normal(2.0, 1.1), predicts="x0", text=128,
         net=dict(
             width=32, multipliers=(1, 2, 4), depth=(1, 1, 2), attention=(False, False, True), head_width=32, norm_groups=16,
             temporal_conv="residual",
         ),
-        prefixes=0.3, stills=80_000, animated=12_000, clips=60_000, batch=8, rate=1.5e-3,
+        prefixes=0.5, stills=80_000, animated=12_000, clips=60_000, batch=8, rate=1.5e-3,
     ),
     "base": dict(
         shape=(16, 64, 64), fps=16.0, codec=Pixels(patch=2), shift=-5.0, predicts="x0", text=256,
@@ -134,11 +134,12 @@ def phases(stage: Stage, preset: dict[str, Any], data: str, images: int, seed: i
 
 
 def animating(stage: Stage) -> Stage:
-    """The stage as it is trained to go on from first frames, with little to be seen of the others.
+    """The stage as it learns what words of motion mean: the first frame is given, and of the others nothing is to be seen.
 
-    Where all of a video is unknown, where a thing is drowns where it goes, and words of motion are learned late or never.
+    Where all of a video is unknown, where a thing is drowns where it goes, and the four directions are learned late or never.
     """
-    return replace(stage, prefixes=1.0, diffusion=replace(stage.diffusion, draw=logit_normal(2.5, 0.7)))
+    noise = replace(stage.diffusion, draw=logit_normal(9.0, 0.0))
+    return replace(stage, prefixes=1.0, longest_prefix=1, diffusion=noise)
 
 
 def diffusion(predicts: Predicts, shift: float, draw: DrawTime = stratified) -> Diffusion:
