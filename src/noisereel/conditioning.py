@@ -217,8 +217,9 @@ def resize(video: Video, height: int, width: int) -> Float[Tensor, "b c t {heigh
     if video.shape[-2:] == (height, width):
         return video
     frames = video.movedim(2, 1).flatten(0, 1)
-    small = functional.interpolate(frames, (height, width), mode="bilinear", antialias=True, align_corners=False)
-    return small.unflatten(0, (video.shape[0], video.shape[2])).movedim(1, 2)
+    # In fp32: on a CPU there is no antialiasing in bf16.
+    small = functional.interpolate(frames.float(), (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return small.to(video.dtype).unflatten(0, (video.shape[0], video.shape[2])).movedim(1, 2)
 
 
 def drop_captions(captions: Sequence[str | None], groups: Groups | None, rate: float, rng: Rng) -> list[str | None]:
