@@ -23,6 +23,8 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from noisereel import checkpoint
 from noisereel.types import Batch
@@ -218,8 +220,8 @@ def joined(device: torch.device, *, within: int = 0) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store, rank, world = next(dist.rendezvous("env://"))
-    meeting = dist.PrefixStore(meet(store, rank, world), store)
+    store, rank, world = next(rendezvous("env://"))
+    meeting = PrefixStore(meet(store, rank, world), store)
     dist.init_process_group("gloo" if device.type == "cpu" else None, store=meeting, rank=rank, world_size=world)
     try:
         yield Ranks(device, within=within)
@@ -233,7 +235,7 @@ def joined(device: torch.device, *, within: int = 0) -> Iterator[Processes]:
         ) from error
 
 
-def meet(store: dist.Store, rank: int, world: int) -> str:
+def meet(store: Store, rank: int, world: int) -> str:
     """A name for this meeting of processes that none before had, agreed on by all of them.
 
     ``torchrun`` keeps its store when it starts killed processes again, with the addresses of those that are gone in it, and how
