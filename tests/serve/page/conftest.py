@@ -12,7 +12,8 @@ SCREENSHOTS = Path(__file__).parents[3] / "build" / "screenshots"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-@pytest.fixture(scope="session")
+# Closed when a file's tests are over: while playwright is there an event loop runs, and no other can.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     driver = pytest.importorskip("playwright.sync_api", reason="needs playwright, of noisereel[dev]")
     if CHROMIUM is None:
@@ -23,7 +24,7 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(browser: Any, tiny_folder: Path, upscaler: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A server with two models and an upscaler, for tests that get along with each other's videos."""
     options = ["--model", f"other={tiny_folder}", "--model", f"larger={upscaler}", "--per-key", 50]

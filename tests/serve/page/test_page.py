@@ -85,7 +85,7 @@ def test_a_sentence_becomes_a_video_that_is_there_after_a_reload(visit: Callable
 
 def test_it_is_seen_while_it_forms(visit: Callable, site: Any, keep: Callable) -> None:
     page = visit()
-    ask(page, num_inference_steps=300)
+    ask(page, num_inference_steps=500)
     page.wait_for_function(FORMING)
     keep(page, "forming")
     finished(page)
