@@ -121,7 +121,7 @@ def make_a_video(
     """A prior from captions to what an image shows, and networks told of nothing else: they learn motion from bare videos.
 
     Args:
-        size: tiny (seconds, for tests), small (about an hour of a CPU core that computes in bf16), base (an accelerator), or
+        size: tiny (seconds, for tests), small (two hours of a CPU core that computes in bf16), base (an accelerator), or
             paper (as published, as far as it is).
         data: what to train on, see ``noisereel.worlds.pools``.
         clip: the folder or hub name of a CLIP to take instead of training an encoder of captions and images.

@@ -68,7 +68,7 @@ def vdm(
     """A space-time U-Net on videos, with images of their own captions appended to every clip.
 
     Args:
-        size: tiny (seconds, for tests), small (an hour of a CPU core that computes in bf16), base (an accelerator), or paper
+        size: tiny (seconds, for tests), small (two hours of a CPU core that computes in bf16), base (an accelerator), or paper
             (as published).
         data: what to train on, see ``noisereel.worlds.pools``.
         text: the name or folder of a trained model whose text encoder to take, frozen, instead of learning one.
