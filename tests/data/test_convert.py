@@ -1,6 +1,7 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from noisereel.data import convert as module
 from noisereel.data.collection import Collection
 from noisereel.data.convert import LAYOUTS, convert
+from noisereel.data.decode import Excerpt
 from noisereel.data.inspect import inspect
 from noisereel.data.reader import read_clip
 from noisereel.data.want import Want
@@ -97,6 +99,16 @@ def test_what_is_in_the_way_is_named(original: Path, tmp_path: Path) -> None:
         convert(original, tmp_path / "clips", "npz", WANT)
     with pytest.raises(ValueError, match="holds nothing to convert: it is empty"):
         convert(tmp_path / "out", tmp_path / "more", "folder", WANT)
+
+
+def test_scenes_of_a_film_are_no_files_to_copy(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = module.listed(original)
+    scene = replace(listing.items[0], footage=Excerpt(footage=listing.items[0].footage, start=0.0, end=0.5))
+    monkeypatch.setattr(module, "listed", lambda place: replace(listing, items=[*listing.items[1:], scene]))
+    for layout in ("folder", "webdataset"):
+        with pytest.raises(ValueError, match=r"is a scene of a film.*use --to npz"):
+            convert(original, tmp_path / "out", layout, WANT)
+    assert not any(tmp_path.iterdir())
 
 
 def test_inspection_accounts_for_every_file(original: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from noisereel.data.arrays import LARGEST_NPZ, Stack
 from noisereel.data.check import survey
-from noisereel.data.decode import Film, Footage, Probe
+from noisereel.data.decode import Excerpt, Film, Footage, Probe
 from noisereel.data.inspect import Report
 from noisereel.data.layouts.detect import listed
 from noisereel.data.listing import Item, Skipped, reasons
@@ -44,6 +44,8 @@ def convert(place: str | Path, out: str | Path, layout: str, want: Want, *, repo
     if layout == "npz" and path.suffix != ".npz":
         raise ValueError(f"{path} should end in .npz")
     listing = listed(place)
+    if layout != "npz" and (scene := next((item for item in listing.items if isinstance(item.footage, Excerpt)), None)):
+        raise ValueError(f"{scene.name} is a scene of a film, and --to {layout} copies whole files: use --to npz")
     clips: Clips = []
     unused = list(listing.skipped)
     for number, (item, found) in enumerate(survey(str(place), listing.items, whole=True)):
