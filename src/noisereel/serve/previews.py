@@ -22,6 +22,7 @@ class Previews:
     def __init__(self) -> None:
         self.began = time.perf_counter()
         self.spent = 0.0
+        self.first = True
         self.frames = 1  # of the latents that are decoded: as many as the time allows
 
     def of(self, system: Any, moment: Moment, ids: Sequence[str], watched: frozenset[str]) -> list[tuple[str, bytes]]:
@@ -40,7 +41,9 @@ class Previews:
             except ValueError:  # not finite: the end will tell
                 continue
         took = time.perf_counter() - now
-        self.spent += took
+        if not self.first:  # which had to load the encoder, and may have come before its page was ready to show it
+            self.spent += took
+        self.first = False
         if took * most / frames < SHARE / 4 * (now - self.began) * moment.step.total / (moment.step.index + 1):
             self.frames = most  # four whole previews fit
         return made
