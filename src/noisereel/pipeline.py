@@ -254,11 +254,9 @@ class TextToVideo:
             ValueError: more tokens than ``limit``, or than the text encoder reads; says how many there are.
         """
         encoder: Any = self.system.first.text
-        if not hasattr(encoder, "length"):
-            return
-        for prompt in prompts:
-            if problem := too_long(encoder, prompt, limit):
-                raise ValueError(problem)
+        problems = (too_long(encoder, prompt, limit) for prompt in prompts if hasattr(encoder, "length"))
+        if problem := next(filter(None, problems), None):
+            raise ValueError(problem)
 
     @property
     def ruler(self) -> Ruler | None:

@@ -5,19 +5,15 @@ import pickle
 import pytest
 
 from noisereel.pipeline import TextToVideo
-from noisereel.text.ruler import Ruler, too_long
+from noisereel.text.ruler import too_long
 
 PROMPTS = ("", " ", "a red circle", "A  red\tcircle &amp; a café", "unbroken" * 30, "\ud800", "✨ two small stars")
 
 
-def agrees(ruler: Ruler, encoder: object) -> None:
-    sent = pickle.loads(pickle.dumps(ruler))
+def test_sent_to_another_process_it_measures_as_the_encoder_does(tiny: TextToVideo) -> None:
+    sent, encoder = pickle.loads(pickle.dumps(tiny.ruler)), tiny.system.first.text
     assert [sent.length(prompt) for prompt in PROMPTS] == [encoder.length(prompt) for prompt in PROMPTS]
     assert sent.max_length == encoder.max_length
-
-
-def test_of_a_small_encoder(tiny: TextToVideo) -> None:
-    agrees(tiny.ruler, tiny.system.first.text)
 
 
 def test_what_is_too_long_is_said_with_both_lengths(tiny: TextToVideo) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from noisereel.worlds.oracle import Rate
 
 RESAMPLINGS = 1000
+HALVINGS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,6 @@ def halves(
     distance: Callable[[Float[Tensor, "n f"], Float[Tensor, "m f"]], float],
     one: Float[Tensor, "n f"],
     other: Float[Tensor, "m f"],
-    resamplings: int = 50,
 ) -> Estimate:
     """A distance between two sets of features, with the interval that halves of both give.
 
@@ -86,7 +86,7 @@ def halves(
     rng = torch.Generator().manual_seed(0)
     drawn = [
         distance(*(rows[torch.randperm(len(rows), generator=rng)[: len(rows) // 2]] for rows in (one, other)))
-        for _ in range(resamplings)
+        for _ in range(HALVINGS)
     ]
     value = distance(one, other)
     spread = (np.quantile(drawn, (0.025, 0.975)) - np.mean(drawn)) / np.sqrt(2)

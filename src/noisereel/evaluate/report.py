@@ -105,7 +105,7 @@ def _following(reports: Sequence[Report]) -> str:
     for name, _, ceiling, shuffled, frozen in first.table():
         found = [rate_of(report.following.model[name], report.following.count) for report in reports]
         controls = [f"{rate.rate:.2f}" for rate in (ceiling, shuffled, frozen)]
-        rows.append(["all five" if name == "all" else name, *map(_number, found), _bars(found, 0, 1), *controls])
+        rows.append(["all five" if name == "all" else name, *map(_number, found), _bars(found), *controls])
     return _table(head, rows)
 
 
@@ -137,19 +137,15 @@ def _number(estimate: Estimate) -> str:
     return f'{estimate.value:.3g} <span class="faint">({estimate.low:.3g} to {estimate.high:.3g})</span>'
 
 
-def _bars(estimates: Sequence[Estimate], least: float, most: float) -> str:
-    """A dot and its interval for each model, on one line between two ends."""
-
-    def at(value: float) -> float:
-        return 100 * (value - least) / (most - least)
-
+def _bars(estimates: Sequence[Estimate]) -> str:
+    """A dot and its interval for each model's share, between 0 and 1."""
     height = 100 / len(estimates)
     marks = []
     for number, one in enumerate(estimates):
         y = f"{(number + 0.5) * height:.0f}%"
         marks.append(
-            f'<line x1="{at(one.low):.1f}%" x2="{at(one.high):.1f}%" y1="{y}" y2="{y}" stroke="var(--model)"/>'
-            f'<circle cx="{at(one.value):.1f}%" cy="{y}" r="3" fill="var(--model)"/>'
+            f'<line x1="{100 * one.low:.1f}%" x2="{100 * one.high:.1f}%" y1="{y}" y2="{y}" stroke="var(--model)"/>'
+            f'<circle cx="{100 * one.value:.1f}%" cy="{y}" r="3" fill="var(--model)"/>'
         )
     axis = '<line x1="0" x2="100%" y1="100%" y2="100%" stroke="var(--line)"/>'
     return f'<svg role="img" style="height: {1.1 * len(estimates):.1f}rem">{axis}{"".join(marks)}</svg>'
