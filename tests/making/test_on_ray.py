@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,9 @@ needs_time = pytest.mark.skipif(not os.environ.get("NOISEREEL_TEST_RAY"), reason
 def cluster() -> Iterator[None]:
     import ray
 
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    # Ray's processes look functions up by their module's name: those of this file too.
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
     yield
     ray.shutdown()
 
@@ -98,6 +101,7 @@ def test_a_cluster_prepares_what_this_machine_prepares(
         monkeypatch.setenv("NOISEREEL_CACHE", str(tmp_path / engine))
         command = ["prepare", str(place), "--out", str(tmp_path / f"to-{engine}"), "--model", str(model), "--json"]
         killer = _kills_one(ray) if engine == "ray" else None
+        capsys.readouterr()  # what Ray says late of the processes that died before
         assert main([*command, "--engine", engine]) == 0
         facts = json.loads(capsys.readouterr().out)
         if killer:
@@ -123,11 +127,11 @@ def _kills_one(ray) -> Iterator[bool]:
         until = time.monotonic() + 120
         while not done and time.monotonic() < until:
             for process in psutil.Process().children(recursive=True):
-                with_name = " ".join(process.cmdline()) if process.is_running() else ""
-                if "ray::encode" in with_name:
-                    process.kill()
-                    done.append(process.pid)
-                    return
+                with suppress(psutil.Error):  # it may end while it is looked at
+                    if "ray::encode" in " ".join(process.cmdline()):
+                        process.kill()
+                        done.append(process.pid)
+                        return
             time.sleep(0.02)
 
     thread = threading.Thread(target=kill, daemon=True)

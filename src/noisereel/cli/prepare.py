@@ -6,6 +6,7 @@ import math
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,12 @@ def _range(name: str, given: str) -> tuple[float, float]:
 
 
 def run(options: Namespace) -> dict[str, Any]:
-    """Choose scenes and write them down; then encode them."""
+    """Choose scenes and write them down; then encode them. What Ray prints of processes that died is not the result."""
+    with redirect_stdout(sys.stderr):
+        return _prepared(options)
+
+
+def _prepared(options: Namespace) -> dict[str, Any]:
     from noisereel.cli.progress import progress
     from noisereel.data.guard import cores
     from noisereel.data.prepare import choose_scenes
